@@ -1,0 +1,1 @@
+"""Placement driver: timestamps, cluster metadata, scheduling."""

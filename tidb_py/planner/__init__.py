@@ -1,0 +1,1 @@
+"""tidb_py/planner"""

@@ -1,0 +1,1 @@
+"""tikv_py/client"""
