@@ -1,1 +1,1 @@
-"""protos/kvproto"""
+"""kvproto-compatible definitions: PD, stores, raft, coprocessor envelopes."""

@@ -1,1 +1,1 @@
-"""protos/tipb"""
+"""tipb-compatible definitions: coprocessor plans, expressions and their answers."""
