@@ -1,1 +1,1 @@
-"""tikv_py/raft"""
+"""The pure Raft core: values in, values out; no clock, no disk, no network. Start reading at `node.py` and `ready.py`."""
