@@ -85,7 +85,9 @@ def decode(data: bytes, pos: int = 0) -> tuple[Decimal, int]:
     return Decimal(-unscaled if negative else unscaled).scaleb(-scale, _CONTEXT), pos + 2 + size
 
 
-def decode_matrix(raw: npt.NDArray[np.uint8], precision: int, scale: int) -> npt.NDArray[np.object_] | npt.NDArray[np.int64]:
+def decode_matrix(
+    raw: npt.NDArray[np.uint8], precision: int, scale: int
+) -> npt.NDArray[np.object_] | npt.NDArray[np.int64]:
     """Unscaled integers of a column: row i of `raw` holds the binary digits of value i, all of one shape.
 
     int64 where the precision allows it (at most 18 digits), Python integers otherwise.

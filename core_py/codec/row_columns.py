@@ -114,7 +114,10 @@ class RowBatch:
 
     def _extents(self, column_id: int) -> _Extents:
         out = _Extents(
-            np.zeros(self.count, np.int64), np.zeros(self.count, np.int64), np.zeros(self.count, bool), np.zeros(self.count, bool)
+            np.zeros(self.count, np.int64),
+            np.zeros(self.count, np.int64),
+            np.zeros(self.count, bool),
+            np.zeros(self.count, bool),
         )
         for rows, big, not_null, nulls in self._shapes:
             starts = self._starts[rows]
@@ -169,9 +172,9 @@ class RowBatch:
             np.zeros(self.count, bool),
         )
 
-    def _integers(self, extents: _Extents, *, signed: bool) -> npt.NDArray[np.int64] | npt.NDArray[np.uint64]:
+    def _integers(self, extents: _Extents, *, signed: bool) -> npt.NDArray[np.int64 | np.uint64]:
         sign = "i" if signed else "u"
-        out = np.zeros(self.count, np.int64 if signed else np.uint64)
+        out: npt.NDArray[np.int64 | np.uint64] = np.zeros(self.count, f"{sign}8")
         left = self.count
         for width in (1, 2, 4, 8):
             rows = np.nonzero(extents.size == width)[0]
@@ -188,7 +191,12 @@ class RowBatch:
             raise CodecError("a real column holds a value of another width")
         rows = np.nonzero(~extents.null)[0]
         out = np.zeros(self.count, np.float64)
-        raw = np.ascontiguousarray(self._data[extents.begin[rows][:, None] + np.arange(8)]).view(">u8").ravel().astype(np.uint64)
+        raw = (
+            np.ascontiguousarray(self._data[extents.begin[rows][:, None] + np.arange(8)])
+            .view(">u8")
+            .ravel()
+            .astype(np.uint64)
+        )
         sign = np.uint64(1 << 63)
         out[rows] = np.where(raw & sign, raw & ~sign, ~raw).view(np.float64)
         return out
@@ -225,7 +233,9 @@ class RowBatch:
             raise CodecError("a decimal has too few or too many digits")
 
 
-def decimal_array(unscaled: npt.NDArray[np.int64] | npt.NDArray[np.object_], null: Bools, precision: int, scale: int) -> pa.Array:
+def decimal_array(
+    unscaled: npt.NDArray[np.int64] | npt.NDArray[np.object_], null: Bools, precision: int, scale: int
+) -> pa.Array:
     """An Arrow decimal array from unscaled integers."""
     kind = pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(precision, scale)
     null_count = int(null.sum())

@@ -1,1 +1,1 @@
-"""core_py/runtime"""
+"""What every process needs around its logic: configuration, log, metrics, transports, lifecycle."""

@@ -1,1 +1,1 @@
-"""core_py/sim"""
+"""Simulated adapters of the ports: virtual time, memory network."""
