@@ -1,1 +1,1 @@
-"""tikv_py/engine"""
+"""Storage engines behind one port: RocksDB for servers, memory for embedded clusters and simulation."""

@@ -1,0 +1,135 @@
+"""The engine port's contract: one suite that RocksDB and memory both pass, plus what only one of them can show."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core_py.errors import StorageError
+from tikv_py.engine.memory import MemoryEngine
+from tikv_py.engine.port import CF_DEFAULT, CF_LOCK, CF_WRITE, Engine, Pair
+from tikv_py.engine.rocks import RocksEngine
+
+
+@pytest.fixture(params=["rocks", "memory"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    made: Engine = RocksEngine(str(tmp_path / "db")) if request.param == "rocks" else MemoryEngine()
+    yield made
+    made.close()
+
+
+def put(engine: Engine, cf: str, *pairs: tuple[bytes, bytes]) -> None:
+    batch = engine.batch()
+    for key, value in pairs:
+        batch.put(cf, key, value)
+    engine.write(batch)
+
+
+def test_families_are_apart_and_batches_are_atomic(engine: Engine) -> None:
+    batch = engine.batch()
+    batch.put(CF_DEFAULT, b"k", b"d")
+    batch.put(CF_WRITE, b"k", b"w")
+    batch.delete(CF_LOCK, b"k")
+    assert len(batch) == 3
+    assert engine.get(CF_WRITE, b"k") is None
+    engine.write(batch)
+    assert len(batch) == 0
+    assert (engine.get(CF_DEFAULT, b"k"), engine.get(CF_LOCK, b"k"), engine.get(CF_WRITE, b"k")) == (b"d", None, b"w")
+    assert engine.multi_get(CF_WRITE, [b"a", b"k"]) == [None, b"w"]
+
+
+def keys(pairs: list[Pair]) -> list[bytes]:
+    return [key for key, _ in pairs]
+
+
+def test_scans_keep_bounds_in_both_directions(engine: Engine) -> None:
+    put(engine, CF_WRITE, *((b"k%d" % i, b"v%d" % i) for i in range(6)))
+    assert keys(engine.scan(CF_WRITE, b"k1", b"k4")) == [b"k1", b"k2", b"k3"]
+    assert keys(engine.scan(CF_WRITE, b"k4", b"")) == [b"k4", b"k5"]
+    assert keys(engine.scan(CF_WRITE, b"", b"", 2)) == [b"k0", b"k1"]
+    assert keys(engine.scan(CF_WRITE, b"k4", b"k1")) == []
+    assert keys(engine.scan_back(CF_WRITE, b"k1", b"k4")) == [b"k3", b"k2", b"k1"]
+    assert keys(engine.scan_back(CF_WRITE, b"", b"", 2)) == [b"k5", b"k4"]
+    assert keys(engine.scan_back(CF_WRITE, b"k2", b"k9", 9)) == [b"k5", b"k4", b"k3", b"k2"]
+
+
+def test_bounds_survive_the_garbage_of_many_calls(engine: Engine) -> None:
+    """rocksdict keeps a bare pointer to the bound; freed bytes would give wrong ends here."""
+    put(engine, CF_WRITE, *((b"%05d" % i, b"") for i in range(2000)))
+    rng = random.Random(1)
+    for _ in range(300):
+        low, size = rng.randrange(1900), rng.randrange(100)
+        assert len(engine.scan(CF_WRITE, b"%05d" % low, b"%05d" % (low + size))) == size
+        assert len(engine.scan_back(CF_WRITE, b"%05d" % low, b"%05d" % (low + size))) == size
+
+
+def test_cursor_walks_both_ways(engine: Engine) -> None:
+    put(engine, CF_WRITE, (b"a", b"1"), (b"c", b"3"))
+    cursor = engine.cursor(CF_WRITE)
+    assert cursor.seek(b"b")
+    assert (cursor.key(), cursor.value()) == (b"c", b"3")
+    assert cursor.prev()
+    assert cursor.key() == b"a"
+    assert not cursor.prev()
+    assert cursor.seek_for_prev(b"b")
+    assert cursor.key() == b"a"
+    assert cursor.next()
+    assert not cursor.next()
+    assert not cursor.seek(b"d")
+    put(engine, CF_WRITE, (b"d", b"4"))
+    assert not cursor.seek(b"d"), "a cursor sees the state of when it was made"
+
+
+def test_snapshot_is_frozen_across_families(engine: Engine) -> None:
+    put(engine, CF_WRITE, (b"k", b"1"))
+    snapshot = engine.snapshot()
+    put(engine, CF_WRITE, (b"k", b"2"), (b"l", b"3"))
+    put(engine, CF_LOCK, (b"k", b"x"))
+    assert snapshot.get(CF_WRITE, b"k") == b"1"
+    assert snapshot.get(CF_LOCK, b"k") is None
+    assert snapshot.scan(CF_WRITE, b"", b"") == [(b"k", b"1")]
+    assert snapshot.multi_get(CF_WRITE, [b"k", b"l"]) == [b"1", None]
+    assert engine.scan(CF_WRITE, b"", b"") == [(b"k", b"2"), (b"l", b"3")]
+    snapshot.release()
+
+
+def test_delete_range_and_ingest(engine: Engine) -> None:
+    put(engine, CF_WRITE, *((b"k%d" % i, b"old") for i in range(5)))
+    batch = engine.batch()
+    batch.delete_range(CF_WRITE, b"k1", b"k3")
+    engine.write(batch)
+    assert [k for k, _ in engine.scan(CF_WRITE, b"", b"")] == [b"k0", b"k3", b"k4"]
+    engine.ingest([(CF_WRITE, [(b"k1", b"new"), (b"k2", b"new")]), (CF_LOCK, [])])
+    assert engine.get(CF_WRITE, b"k2") == b"new"
+    assert engine.approximate_size() > 0
+
+
+def test_rocksdb_keeps_synced_data_and_frees_its_lock_on_close(tmp_path: Path) -> None:
+    path = str(tmp_path / "db")
+    engine = RocksEngine(path)
+    put(engine, CF_WRITE, (b"k", b"v"))
+    engine.sync_wal()
+    cursor, snapshot = engine.cursor(CF_WRITE), engine.snapshot()
+    with pytest.raises(StorageError, match="cannot be opened"):
+        RocksEngine(path)
+    assert cursor.seek(b"k")
+    engine.close()
+    del cursor, snapshot
+    again = RocksEngine(path)
+    assert again.get(CF_WRITE, b"k") == b"v"
+    again.close()
+
+
+def test_memory_crash_loses_unsynced_batches_in_order() -> None:
+    engine = MemoryEngine()
+    put(engine, CF_WRITE, (b"a", b"1"))
+    engine.sync_wal()
+    put(engine, CF_WRITE, (b"a", b"2"), (b"b", b"2"))
+    put(engine, CF_WRITE, (b"c", b"3"))
+    assert engine.unsynced_batches() == 2
+    torn = engine.crash(keep=1)
+    assert list(torn.items(CF_WRITE)) == [(b"a", b"2"), (b"b", b"2")]
+    assert list(torn.crash().items(CF_WRITE)) == [(b"a", b"2"), (b"b", b"2")]

@@ -1,0 +1,236 @@
+"""The engine in memory: dictionaries with sorted key lists, copy-on-write snapshots, and a crash that loses what was not synced.
+
+Used by embedded test clusters and by the simulator. `crash` returns the state a disk would hold after a loss of power: the
+synced state plus a caller-chosen prefix of the batches written since, never part of a batch. Not meant for large data:
+inserting a key moves the tail of a list.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator, Sequence
+
+from core_py.errors import invariant
+from tikv_py.engine.port import KV_CFS, Cursor, Pair, Snapshot, WriteBatch
+
+_PUT, _DELETE, _DELETE_RANGE = range(3)
+
+
+class _Family:
+    """One column family: values by key and the sorted keys. `shared` families are copied before the next change."""
+
+    __slots__ = ("keys", "shared", "values")
+
+    def __init__(self, values: dict[bytes, bytes] | None = None, keys: list[bytes] | None = None) -> None:
+        self.values: dict[bytes, bytes] = values if values is not None else {}
+        self.keys: list[bytes] = keys if keys is not None else []
+        self.shared = False
+
+    def copy(self) -> _Family:
+        return _Family(dict(self.values), list(self.keys))
+
+    def put(self, key: bytes, value: bytes) -> None:
+        if key not in self.values:
+            if not self.keys or key > self.keys[-1]:
+                self.keys.append(key)
+            else:
+                insort(self.keys, key)
+        self.values[key] = value
+
+    def delete(self, key: bytes) -> None:
+        if self.values.pop(key, None) is not None:
+            del self.keys[bisect_left(self.keys, key)]
+
+    def delete_range(self, start: bytes, end: bytes) -> None:
+        low, high = bisect_left(self.keys, start), bisect_left(self.keys, end)
+        for key in self.keys[low:high]:
+            del self.values[key]
+        del self.keys[low:high]
+
+    def bounds(self, start: bytes, end: bytes) -> tuple[int, int]:
+        low = bisect_left(self.keys, start)
+        high = bisect_left(self.keys, end) if end else len(self.keys)
+        return low, max(low, high)
+
+
+class MemoryBatch:
+    """A list of changes."""
+
+    __slots__ = ("changes",)
+
+    def __init__(self) -> None:
+        self.changes: list[tuple[int, str, bytes, bytes]] = []
+
+    def put(self, cf: str, key: bytes, value: bytes) -> None:
+        """Set a key."""
+        self.changes.append((_PUT, cf, key, value))
+
+    def delete(self, cf: str, key: bytes) -> None:
+        """Remove a key."""
+        self.changes.append((_DELETE, cf, key, b""))
+
+    def delete_range(self, cf: str, start: bytes, end: bytes) -> None:
+        """Remove all keys of [start, end)."""
+        invariant(end, "delete_range needs an upper bound")
+        self.changes.append((_DELETE_RANGE, cf, start, end))
+
+    def __len__(self) -> int:
+        return len(self.changes)
+
+
+class _MemoryCursor:
+    def __init__(self, family: _Family) -> None:
+        self._family = family
+        self._at = -1
+
+    def _valid(self) -> bool:
+        return 0 <= self._at < len(self._family.keys)
+
+    def seek(self, key: bytes) -> bool:
+        self._at = bisect_left(self._family.keys, key)
+        return self._valid()
+
+    def seek_for_prev(self, key: bytes) -> bool:
+        self._at = bisect_right(self._family.keys, key) - 1
+        return self._valid()
+
+    def next(self) -> bool:
+        self._at += 1
+        return self._valid()
+
+    def prev(self) -> bool:
+        self._at -= 1
+        return self._valid()
+
+    def key(self) -> bytes:
+        return self._family.keys[self._at]
+
+    def value(self) -> bytes:
+        return self._family.values[self._family.keys[self._at]]
+
+
+class _MemoryReader:
+    _families: dict[str, _Family]
+
+    def get(self, cf: str, key: bytes) -> bytes | None:
+        """The value of a key, or None."""
+        return self._families[cf].values.get(key)
+
+    def multi_get(self, cf: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of several keys."""
+        values = self._families[cf].values
+        return [values.get(key) for key in keys]
+
+    def scan(self, cf: str, start: bytes, end: bytes, limit: int = 0) -> list[Pair]:
+        """Pairs of [start, end), ascending."""
+        family = self._families[cf]
+        low, high = family.bounds(start, end)
+        if limit:
+            high = min(high, low + limit)
+        return [(key, family.values[key]) for key in family.keys[low:high]]
+
+    def scan_back(self, cf: str, start: bytes, end: bytes, limit: int = 0) -> list[Pair]:
+        """Pairs of [start, end), descending."""
+        family = self._families[cf]
+        low, high = family.bounds(start, end)
+        if limit:
+            low = max(low, high - limit)
+        return [(key, family.values[key]) for key in reversed(family.keys[low:high])]
+
+    def cursor(self, cf: str) -> Cursor:
+        """A new cursor on the state of now."""
+        family = self._families[cf]
+        family.shared = True
+        return _MemoryCursor(family)
+
+
+class _MemorySnapshot(_MemoryReader):
+    def __init__(self, families: dict[str, _Family]) -> None:
+        self._families = families
+
+    def release(self) -> None:
+        """Forget the view."""
+        self._families = {}
+
+
+class MemoryEngine(_MemoryReader):
+    """`tikv_py.engine.port.Engine` in memory."""
+
+    def __init__(self, cfs: Sequence[str] = KV_CFS) -> None:
+        self._families = {cf: _Family() for cf in cfs}
+        self._durable = {cf: _Family() for cf in cfs}
+        self._unsynced: list[MemoryBatch] = []
+        self._closed = False
+
+    def batch(self) -> MemoryBatch:
+        """A new, empty batch."""
+        return MemoryBatch()
+
+    def write(self, batch: WriteBatch) -> None:
+        """Apply a batch."""
+        invariant(isinstance(batch, MemoryBatch) and not self._closed, "a batch of another engine, or a closed engine")
+        assert isinstance(batch, MemoryBatch)
+        taken = MemoryBatch()
+        taken.changes, batch.changes = batch.changes, taken.changes
+        _apply(self._families, taken)
+        self._unsynced.append(taken)
+
+    def sync_wal(self) -> None:
+        """Make everything written so far durable."""
+        unsynced, self._unsynced = self._unsynced, []
+        for batch in unsynced:
+            _apply(self._durable, batch)
+
+    def snapshot(self) -> Snapshot:
+        """A frozen view; copies are made by the next change, one per column family."""
+        for family in self._families.values():
+            family.shared = True
+        return _MemorySnapshot(dict(self._families))
+
+    def ingest(self, files: Sequence[tuple[str, Sequence[Pair]]]) -> None:
+        """Bring sorted runs of pairs in, durably."""
+        batch = self.batch()
+        for cf, pairs in files:
+            for key, value in pairs:
+                batch.put(cf, key, value)
+        self.write(batch)
+        self.sync_wal()
+
+    def approximate_size(self) -> int:
+        """Bytes held."""
+        return sum(len(k) + len(v) for family in self._families.values() for k, v in family.values.items())
+
+    def close(self) -> None:
+        """Close; what was written stays for `crash` or a reopen by the owner."""
+        self._closed = True
+
+    def unsynced_batches(self) -> int:
+        """How many batches a loss of power could still take."""
+        return len(self._unsynced)
+
+    def crash(self, keep: int = 0) -> MemoryEngine:
+        """The engine as found after a loss of power that kept the first `keep` un-synced batches."""
+        survivor = MemoryEngine(tuple(self._families))
+        survivor._families = {cf: family.copy() for cf, family in self._durable.items()}
+        for batch in self._unsynced[:keep]:
+            _apply(survivor._families, batch)
+        survivor._durable = {cf: family.copy() for cf, family in survivor._families.items()}
+        self._closed = True
+        return survivor
+
+    def items(self, cf: str) -> Iterator[Pair]:
+        """All pairs of a column family, for checks in tests."""
+        return iter(self.scan(cf, b"", b""))
+
+
+def _apply(families: dict[str, _Family], batch: MemoryBatch) -> None:
+    for kind, cf, key, value in batch.changes:
+        family = families[cf]
+        if family.shared:
+            family = families[cf] = family.copy()
+        if kind == _PUT:
+            family.put(key, value)
+        elif kind == _DELETE:
+            family.delete(key)
+        else:
+            family.delete_range(key, value)

@@ -1,0 +1,268 @@
+"""The engine on RocksDB. The only module that knows rocksdict; its traps are handled here and nowhere else.
+
+- An iterator's upper bound is a pointer into a Python `bytes` that nothing owns: every user of bounds here keeps the bytes
+  alive beside the ReadOptions until the iteration is over. The lower-bound setter writes the *upper* bound: never used.
+- `write` holds the interpreter lock, also during an fsync: batches are written without sync, and `sync_wal`
+  (`flush_wal(True)`, which releases the lock) runs in a thread.
+- Closing does not release the directory's lock while an iterator, snapshot or column family lives: all are tracked here and dropped.
+- A batch put needs its column family's handle every time.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    IngestExternalFileOptions,
+    Options,
+    Rdict,
+    ReadOptions,
+    SstFileWriter,
+)
+from rocksdict import WriteBatch as RawBatch
+
+from core_py.errors import StorageError, invariant
+from tikv_py.engine.port import KV_CFS, Cursor, Pair, Snapshot, WriteBatch
+
+DEFAULT_CACHE_BYTES = 64 << 20
+MEMTABLE_BYTES = 32 << 20
+
+
+def _options(cache: Cache, *, whole_database: bool) -> Options:
+    options = Options(raw_mode=True)
+    table = BlockBasedOptions()
+    table.set_block_cache(cache)
+    table.set_bloom_filter(10, False)
+    table.set_cache_index_and_filter_blocks(True)
+    table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+    table.set_format_version(5)
+    options.set_block_based_table_factory(table)
+    options.set_write_buffer_size(MEMTABLE_BYTES)
+    options.set_max_write_buffer_number(4)
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_level_compaction_dynamic_level_bytes(True)
+    if whole_database:
+        options.create_if_missing(True)
+        options.create_missing_column_families(True)
+        options.set_max_background_jobs(2)
+        options.set_max_open_files(1024)
+        options.set_keep_log_file_num(2)
+        options.set_max_total_wal_size(256 << 20)
+        options.set_db_write_buffer_size(128 << 20)
+    return options
+
+
+class RocksBatch:
+    """A RocksDB write batch."""
+
+    __slots__ = ("_handles", "raw")
+
+    def __init__(self, handles: dict[str, Any]) -> None:
+        self.raw = RawBatch(raw_mode=True)
+        self._handles = handles
+
+    def put(self, cf: str, key: bytes, value: bytes) -> None:
+        """Set a key."""
+        self.raw.put(key, value, self._handles[cf])
+
+    def delete(self, cf: str, key: bytes) -> None:
+        """Remove a key."""
+        self.raw.delete(key, self._handles[cf])
+
+    def delete_range(self, cf: str, start: bytes, end: bytes) -> None:
+        """Remove all keys of [start, end)."""
+        invariant(end, "delete_range needs an upper bound")
+        self.raw.delete_range(start, end, self._handles[cf])
+
+    def __len__(self) -> int:
+        return int(self.raw.len())
+
+
+class _RocksCursor:
+    __slots__ = ("__weakref__", "_iter", "key", "value")
+
+    def __init__(self, iterator: Any) -> None:
+        self._iter = iterator
+        self.key = iterator.key
+        self.value = iterator.value
+
+    def seek(self, key: bytes) -> bool:
+        self._iter.seek(key)
+        return bool(self._iter.valid())
+
+    def seek_for_prev(self, key: bytes) -> bool:
+        self._iter.seek_for_prev(key)
+        return bool(self._iter.valid())
+
+    def next(self) -> bool:
+        self._iter.next()
+        return bool(self._iter.valid())
+
+    def prev(self) -> bool:
+        self._iter.prev()
+        return bool(self._iter.valid())
+
+    def drop(self) -> None:
+        """Let go of the native iterator."""
+        self._iter = self.key = self.value = None
+
+
+class _RocksReader:
+    """Reads over one object per column family: the database's, or a snapshot's."""
+
+    _sources: dict[str, Any]
+    _cursors: weakref.WeakSet[_RocksCursor]
+
+    def get(self, cf: str, key: bytes) -> bytes | None:
+        """The value of a key, or None."""
+        value: bytes | None = self._sources[cf].get(key)
+        return value
+
+    def multi_get(self, cf: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of several keys."""
+        get = self._sources[cf].get
+        return [get(key) for key in keys]
+
+    def scan(self, cf: str, start: bytes, end: bytes, limit: int = 0) -> list[Pair]:
+        """Pairs of [start, end), ascending."""
+        if end and end <= start:
+            return []
+        options = ReadOptions()
+        if end:
+            options.set_iterate_upper_bound(end)  # `end` outlives the iteration: it is this call's argument
+        items = self._sources[cf].items(from_key=start, read_opt=options)
+        return list(islice(items, limit)) if limit else list(items)
+
+    def scan_back(self, cf: str, start: bytes, end: bytes, limit: int = 0) -> list[Pair]:
+        """Pairs of [start, end), descending."""
+        options = ReadOptions()
+        if end:
+            options.set_iterate_upper_bound(end)
+            items = self._sources[cf].items(backwards=True, from_key=end, read_opt=options)
+        else:
+            items = self._sources[cf].items(backwards=True, read_opt=options)
+        out: list[Pair] = []
+        for pair in items:
+            if pair[0] < start or (limit and len(out) == limit):
+                break
+            out.append(pair)
+        return out
+
+    def cursor(self, cf: str) -> Cursor:
+        """A new cursor."""
+        cursor = _RocksCursor(self._sources[cf].iter())
+        self._cursors.add(cursor)
+        return cursor
+
+
+class _RocksSnapshot(_RocksReader):
+    def __init__(self, sources: dict[str, Any], owner: RocksEngine) -> None:
+        self._sources = {cf: source.snapshot() for cf, source in sources.items()}
+        self._cursors = weakref.WeakSet()
+        self._owner = owner
+        self._points: dict[str, Cursor] = {}
+
+    def multi_get(self, cf: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of several keys."""
+        return [self.get(cf, key) for key in keys]
+
+    def get(self, cf: str, key: bytes) -> bytes | None:
+        """The value of a key, or None. By a cursor: a native snapshot's own get raises a bare Exception when there is none."""
+        cursor = self._points.get(cf)
+        if cursor is None:
+            cursor = self._points[cf] = self.cursor(cf)
+        return cursor.value() if cursor.seek(key) and cursor.key() == key else None
+
+    def release(self) -> None:
+        """Give up the native snapshot and everything made from it."""
+        for cursor in list(self._cursors):
+            cursor.drop()
+        self._sources, self._points = {}, {}
+        self._owner.forget(self)
+
+
+class RocksEngine(_RocksReader):
+    """`tikv_py.engine.port.Engine` on RocksDB. Raises StorageError when the directory cannot be opened."""
+
+    def __init__(self, path: str, cfs: Sequence[str] = KV_CFS, *, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
+        self._path = path
+        self._cursors = weakref.WeakSet()
+        self._snapshots: weakref.WeakSet[_RocksSnapshot] = weakref.WeakSet()
+        cache = Cache(cache_bytes)
+        Path(path).mkdir(parents=True, exist_ok=True, mode=0o700)
+        others = {cf: _options(cache, whole_database=False) for cf in cfs if cf != "default"}
+        try:
+            self._db: Any = Rdict(path, _options(cache, whole_database=True), column_families=others)
+        except Exception as error:  # rocksdict raises bare Exception
+            raise StorageError(f"data directory {path} cannot be opened: {error}") from error
+        self._sources = {cf: self._db if cf == "default" else self._db.get_column_family(cf) for cf in cfs}
+        self._handles = {cf: self._db.get_column_family_handle(cf) for cf in cfs}
+        self._ingested = 0
+
+    def batch(self) -> RocksBatch:
+        """A new, empty batch."""
+        return RocksBatch(self._handles)
+
+    def write(self, batch: WriteBatch) -> None:
+        """Apply a batch without sync."""
+        assert isinstance(batch, RocksBatch)
+        if len(batch):
+            self._db.write(batch.raw)
+        batch.raw = RawBatch(raw_mode=True)
+
+    def sync_wal(self) -> None:
+        """fsync the write-ahead log; releases the interpreter lock meanwhile."""
+        self._db.flush_wal(True)
+
+    def snapshot(self) -> Snapshot:
+        """A frozen view of all column families."""
+        snapshot = _RocksSnapshot(self._sources, self)
+        self._snapshots.add(snapshot)
+        return snapshot
+
+    def forget(self, snapshot: _RocksSnapshot) -> None:
+        """A snapshot was released."""
+        self._snapshots.discard(snapshot)
+
+    def ingest(self, files: Sequence[tuple[str, Sequence[Pair]]]) -> None:
+        """Write one SST file per run and ingest it."""
+        for cf, pairs in files:
+            if not pairs:
+                continue
+            self._ingested += 1
+            path = str(Path(self._path) / f"ingest-{self._ingested}.sst")
+            writer = SstFileWriter(Options(raw_mode=True))
+            writer.open(path)
+            for key, value in pairs:
+                writer[key] = value
+            writer.finish()
+            options = IngestExternalFileOptions()
+            options.set_move_files(True)
+            self._sources[cf].ingest_external_file([path], options)
+
+    def approximate_size(self) -> int:
+        """Bytes of live SST files and memtables."""
+        total = 0
+        for source in self._sources.values():
+            for name in ("rocksdb.live-sst-files-size", "rocksdb.cur-size-all-mem-tables"):
+                total += int(source.property_int_value(name) or 0)
+        return total
+
+    def close(self) -> None:
+        """Drop everything native, then close, so that the directory can be opened again at once."""
+        if self._db is None:
+            return
+        for snapshot in list(self._snapshots):
+            snapshot.release()
+        for cursor in list(self._cursors):
+            cursor.drop()
+        self._sources, self._handles = {}, {}
+        self._db.close()
+        self._db = None
