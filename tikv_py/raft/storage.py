@@ -98,7 +98,7 @@ class MemoryStorage:
         """See `RaftStorage`."""
         return self._base_index + len(self._entries)
 
-    def snapshot(self, request_index: int, to: int) -> Snapshot:  # noqa: ARG002 - the port's signature
+    def snapshot(self, request_index: int, to: int) -> Snapshot:
         """The last snapshot made; refuses while `snapshot_unavailable` or when it is older than asked."""
         if self.snapshot_unavailable or self._snapshot.meta.index < request_index:
             raise SnapshotTemporarilyUnavailable(f"no snapshot at {request_index} or later yet; ask again")
