@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
 
 from core_py.errors import invariant
-from tikv_py.engine.port import KV_CFS, Cursor, Pair, Snapshot, WriteBatch
+from tikv_py.engine.port import KV_CFS, Cursor, Pair, Range, Snapshot, WriteBatch
 
 _PUT, _DELETE, _DELETE_RANGE = range(3)
 
@@ -145,8 +145,9 @@ class _MemoryReader:
 
 
 class _MemorySnapshot(_MemoryReader):
-    def __init__(self, families: dict[str, _Family]) -> None:
+    def __init__(self, families: dict[str, _Family], streams: Sequence[Range]) -> None:
         self._families = families
+        self.streams: Sequence[Iterator[Pair]] = [iter(self.scan(r.cf, r.start, r.end)) for r in streams]
 
     def release(self) -> None:
         """Forget the view."""
@@ -181,11 +182,11 @@ class MemoryEngine(_MemoryReader):
         for batch in unsynced:
             _apply(self._durable, batch)
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, streams: Sequence[Range] = ()) -> Snapshot:
         """A frozen view; copies are made by the next change, one per column family."""
         for family in self._families.values():
             family.shared = True
-        return _MemorySnapshot(dict(self._families))
+        return _MemorySnapshot(dict(self._families), streams)
 
     def ingest(self, files: Sequence[tuple[str, Sequence[Pair]]]) -> None:
         """Bring sorted runs of pairs in, durably."""

@@ -13,7 +13,8 @@ Bounds: `start` inclusive, `end` exclusive, an empty `end` means plus infinity.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 CF_DEFAULT = "default"
@@ -78,8 +79,23 @@ class Reader(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Range:
+    """[start, end) of one column family."""
+
+    cf: str
+    start: bytes
+    end: bytes
+
+
 class Snapshot(Reader, Protocol):
-    """A frozen view of all column families. Must be released; holding one keeps old data on disk."""
+    """A frozen view of all column families. Must be released; holding one keeps old data on disk.
+
+    It has one position per column family: a scan or a new cursor invalidates the cursor before it. One thread at a time.
+    """
+
+    streams: Sequence[Iterator[Pair]]
+    """Fast ascending iterators over the ranges asked for when it was made, in their order; each can be read once."""
 
     def release(self) -> None:
         """Give it up; reading afterwards is an error."""
@@ -121,7 +137,7 @@ class Engine(Reader, Protocol):
         """Make everything written before this call durable. Blocks; meant for a thread."""
         ...
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, streams: Sequence[Range] = ()) -> Snapshot:
         """A frozen view. Only on the loop's thread, so that it is consistent across column families."""
         ...
 

@@ -4,14 +4,15 @@
   alive beside the ReadOptions until the iteration is over. The lower-bound setter writes the *upper* bound: never used.
 - `write` holds the interpreter lock, also during an fsync: batches are written without sync, and `sync_wal`
   (`flush_wal(True)`, which releases the lock) runs in a thread.
-- Closing does not release the directory's lock while an iterator, snapshot or column family lives: all are tracked here and dropped.
+- An iterator of a native snapshot shows the newest state, not the snapshot's (gets do not): iterators are made at snapshot time.
+- Closing does not release the directory's lock while an iterator, snapshot or column family lives: all are tracked and dropped.
 - A batch put needs its column family's handle every time.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from rocksdict import (
 from rocksdict import WriteBatch as RawBatch
 
 from core_py.errors import StorageError, invariant
-from tikv_py.engine.port import KV_CFS, Cursor, Pair, Snapshot, WriteBatch
+from tikv_py.engine.port import KV_CFS, Cursor, Pair, Range, Snapshot, WriteBatch
 
 DEFAULT_CACHE_BYTES = 64 << 20
 MEMTABLE_BYTES = 32 << 20
@@ -109,6 +110,11 @@ class _RocksCursor:
         self._iter.prev()
         return bool(self._iter.valid())
 
+    def seek_to_last(self) -> bool:
+        """To the last key of all."""
+        self._iter.seek_to_last()
+        return bool(self._iter.valid())
+
     def drop(self) -> None:
         """Let go of the native iterator."""
         self._iter = self.key = self.value = None
@@ -162,30 +168,76 @@ class _RocksReader:
         return cursor
 
 
-class _RocksSnapshot(_RocksReader):
-    def __init__(self, sources: dict[str, Any], owner: RocksEngine) -> None:
-        self._sources = {cf: source.snapshot() for cf, source in sources.items()}
-        self._cursors = weakref.WeakSet()
+class _RocksSnapshot:
+    """A frozen view. Its iterators are made with it, because an iterator made later from a native snapshot ignores the snapshot."""
+
+    def __init__(self, sources: dict[str, Any], owner: RocksEngine, streams: Sequence[Range]) -> None:
+        self._natives = {cf: source.snapshot() for cf, source in sources.items()}
+        self._positions = {cf: _RocksCursor(source.iter()) for cf, source in sources.items()}
+        self.streams: Sequence[Iterator[Pair]] = [_stream(sources[r.cf], r) for r in streams]
         self._owner = owner
-        self._points: dict[str, Cursor] = {}
+
+    def get(self, cf: str, key: bytes) -> bytes | None:
+        """The value of a key, or None."""
+        try:
+            value: bytes = self._natives[cf][key]
+        except Exception as error:  # a missing key is a bare Exception here
+            if str(error) != "key not found":
+                raise StorageError(f"reading key {key.hex()} failed: {error}") from error
+            return None
+        return value
 
     def multi_get(self, cf: str, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of several keys."""
         return [self.get(cf, key) for key in keys]
 
-    def get(self, cf: str, key: bytes) -> bytes | None:
-        """The value of a key, or None. By a cursor: a native snapshot's own get raises a bare Exception when there is none."""
-        cursor = self._points.get(cf)
-        if cursor is None:
-            cursor = self._points[cf] = self.cursor(cf)
-        return cursor.value() if cursor.seek(key) and cursor.key() == key else None
+    def scan(self, cf: str, start: bytes, end: bytes, limit: int = 0) -> list[Pair]:
+        """Pairs of [start, end), ascending."""
+        cursor = self._positions[cf]
+        out: list[Pair] = []
+        more = cursor.seek(start)
+        while more and (not end or cursor.key() < end) and not (limit and len(out) == limit):
+            out.append((cursor.key(), cursor.value()))
+            more = cursor.next()
+        return out
+
+    def scan_back(self, cf: str, start: bytes, end: bytes, limit: int = 0) -> list[Pair]:
+        """Pairs of [start, end), descending."""
+        cursor = self._positions[cf]
+        out: list[Pair] = []
+        more = cursor.seek_for_prev(end) if end else cursor.seek_to_last()
+        if more and end and cursor.key() == end:
+            more = cursor.prev()
+        while more and cursor.key() >= start and not (limit and len(out) == limit):
+            out.append((cursor.key(), cursor.value()))
+            more = cursor.prev()
+        return out
+
+    def cursor(self, cf: str) -> Cursor:
+        """The position of this column family."""
+        return self._positions[cf]
 
     def release(self) -> None:
-        """Give up the native snapshot and everything made from it."""
-        for cursor in list(self._cursors):
+        """Give up the native snapshots and iterators."""
+        for cursor in self._positions.values():
             cursor.drop()
-        self._sources, self._points = {}, {}
+        self._natives, self._positions, self.streams = {}, {}, []
         self._owner.forget(self)
+
+
+def _stream(source: Any, bounds: Range) -> Iterator[Pair]:
+    """An iterator that starts now; the bound's bytes live in `bounds`, which the generator holds."""
+    if bounds.end and bounds.end <= bounds.start:
+        return iter(())
+    options = ReadOptions()
+    if bounds.end:
+        options.set_iterate_upper_bound(bounds.end)
+    return _pinned(source.items(from_key=bounds.start, read_opt=options), bounds)
+
+
+def _pinned(items: Iterator[Pair], bounds: Range) -> Iterator[Pair]:
+    yield from items
+    del bounds  # kept until here: the native iterator points into its bytes
 
 
 class RocksEngine(_RocksReader):
@@ -221,9 +273,9 @@ class RocksEngine(_RocksReader):
         """fsync the write-ahead log; releases the interpreter lock meanwhile."""
         self._db.flush_wal(True)
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, streams: Sequence[Range] = ()) -> Snapshot:
         """A frozen view of all column families."""
-        snapshot = _RocksSnapshot(self._sources, self)
+        snapshot = _RocksSnapshot(self._sources, self, streams)
         self._snapshots.add(snapshot)
         return snapshot
 

@@ -10,7 +10,7 @@ import pytest
 
 from core_py.errors import StorageError
 from tikv_py.engine.memory import MemoryEngine
-from tikv_py.engine.port import CF_DEFAULT, CF_LOCK, CF_WRITE, Engine, Pair
+from tikv_py.engine.port import CF_DEFAULT, CF_LOCK, CF_WRITE, Engine, Pair, Range
 from tikv_py.engine.rocks import RocksEngine
 
 
@@ -85,13 +85,18 @@ def test_cursor_walks_both_ways(engine: Engine) -> None:
 
 def test_snapshot_is_frozen_across_families(engine: Engine) -> None:
     put(engine, CF_WRITE, (b"k", b"1"))
-    snapshot = engine.snapshot()
+    put(engine, CF_LOCK, (b"j", b"0"))
+    snapshot = engine.snapshot([Range(CF_WRITE, b"", b"l"), Range(CF_LOCK, b"z", b"a")])
     put(engine, CF_WRITE, (b"k", b"2"), (b"l", b"3"))
     put(engine, CF_LOCK, (b"k", b"x"))
     assert snapshot.get(CF_WRITE, b"k") == b"1"
     assert snapshot.get(CF_LOCK, b"k") is None
     assert snapshot.scan(CF_WRITE, b"", b"") == [(b"k", b"1")]
     assert snapshot.multi_get(CF_WRITE, [b"k", b"l"]) == [b"1", None]
+    assert snapshot.scan_back(CF_LOCK, b"", b"") == snapshot.scan_back(CF_LOCK, b"j", b"k") == [(b"j", b"0")]
+    assert snapshot.scan_back(CF_LOCK, b"", b"j") == []
+    assert [list(stream) for stream in snapshot.streams] == [[(b"k", b"1")], []]
+    assert snapshot.cursor(CF_WRITE).seek(b"k")
     assert engine.scan(CF_WRITE, b"", b"") == [(b"k", b"2"), (b"l", b"3")]
     snapshot.release()
 
