@@ -86,7 +86,7 @@ def from_table(config: type[T], table: dict[str, Any], *, where: str = "", prefi
     """Build a config dataclass from a parsed table. Raises ConfigError."""
     hints = typing.get_type_hints(config)
     known = {field.name.replace("_", "-"): field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
-    ignored = getattr(config, "IGNORED_KEYS", frozenset())
+    ignored: frozenset[str] = getattr(config, "IGNORED_KEYS", frozenset())
     values: dict[str, Any] = {}
     for key, value in table.items():
         name = known.get(key.replace("_", "-"))

@@ -1,4 +1,4 @@
-"""The unified log format, the same in all three servers:
+"""The unified log format, the same in all three servers.
 
     [2020/10/20 11:45:49.539 +08:00] [INFO] [store.rs:42] ["region split"] [region=7] [epoch="1,4"]
 

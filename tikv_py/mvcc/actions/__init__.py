@@ -1,0 +1,1 @@
+"""One Percolator action per module."""
