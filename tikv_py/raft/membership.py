@@ -28,6 +28,9 @@ def propose(raft: Raft, change: ConfChange, data: bytes, context: bytes) -> int:
 
 def apply(raft: Raft, change: ConfChange) -> ConfState:
     """Take a committed conf change into force. Raises ConfChangeRefused and changes nothing then."""
+    if raft.log.has_pending_snapshot:
+        # The entry lies before the snapshot, whose configuration is in force already and contains the change.
+        return raft.tracker.conf
     conf = apply_change(raft.tracker.conf, change)
     raft.tracker.set_conf(conf, raft.log.last_index() + 1)
     if raft.role is StateRole.LEADER:

@@ -187,7 +187,8 @@ class RawNode:
         """Take a committed conf change into force, before `advance_apply_to` of its index; the new configuration.
 
         An entry of type CONF_CHANGE_V2 with empty data is the core's own: apply it as `ConfChange()`. A change that the
-        owner voids is simply not applied. Raises ConfChangeRefused, and then nothing has changed.
+        owner voids is simply not applied. While a snapshot waits to become durable the change is part of it and nothing
+        happens. Raises ConfChangeRefused, and then nothing has changed.
         """
         return membership.apply(self._raft, change)
 

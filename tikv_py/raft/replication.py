@@ -91,6 +91,8 @@ def _send_snapshot(raft: Raft, peer: int, progress: Progress) -> bool:
     except SnapshotTemporarilyUnavailable:
         return False
     invariant(snapshot.meta.index > 0, "an empty snapshot cannot help a follower")
+    if peer not in snapshot.meta.conf_state.members():
+        return False  # made before the peer was added; the peer would refuse it
     progress.become_snapshot(snapshot.meta.index)
     raft.messages.append(Message(MsgType.SNAPSHOT, peer, raft.id, raft.term, snapshot=snapshot))
     return True
@@ -135,7 +137,7 @@ def handle_append_response(raft: Raft, msg: Message) -> None:
         progress.become_replicate()
     if advanced and maybe_commit(raft):
         pass  # flush tells everybody
-    elif was_paused:
+    elif was_paused and not raft.commit_due:
         send_append(raft, msg.from_, progress, True)  # noqa: FBT003 - the commit index may be news to it
     send_more(raft, msg.from_, progress)
     if msg.from_ == raft.lead_transferee and progress.match == raft.log.last_index():

@@ -40,7 +40,10 @@ class RaftStorage(Protocol):
         """The last index stored; first_index() - 1 if there is none."""
 
     def snapshot(self, request_index: int, to: int) -> Snapshot:
-        """A snapshot at `request_index` or later for peer `to`. Raises SnapshotTemporarilyUnavailable."""
+        """A snapshot at `request_index` or later, whose configuration contains the peer `to`.
+
+        One that does not is not sent, so best make it at the applied index. Raises SnapshotTemporarilyUnavailable.
+        """
 
 
 def limit_bytes(entries: list[Entry], max_bytes: int | None) -> list[Entry]:
