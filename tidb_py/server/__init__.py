@@ -1,1 +1,1 @@
-"""tidb_py/server"""
+"""The SQL server process: connections, sessions, metrics, configuration."""
