@@ -15,4 +15,7 @@ pa: Any = pyarrow
 pc: Any = pyarrow.compute
 Vec = Any  # an Arrow array, or an Arrow scalar that stands for a column of one value
 
-__all__ = ["Vec", "pa", "pc"]
+FALSE: Vec = pa.scalar(value=False, type=pa.bool_())
+TRUE: Vec = pa.scalar(value=True, type=pa.bool_())
+
+__all__ = ["FALSE", "TRUE", "Vec", "pa", "pc"]
