@@ -148,14 +148,22 @@ class RaftScript:
     # -- setting up ----------------------------------------------------------------------------------------------
 
     def do_add_nodes(self, args: str) -> None:
-        """`add-nodes N [voters=1,2,3] [learners=4] [index=5] [flag=false ...]`: the next N ids."""
+        """`add-nodes N [voters=1,2,3] [learners=4] [index=5] [pre_vote=false ...]`: the next N ids."""
         count, options = _options(args)
         conf = ConfState(_ids(options.pop("voters", "")), _ids(options.pop("learners", "")))
         index = int(options.pop("index", "0"))
-        numbers = {name.replace("-", "_"): _value(value) for name, value in options.items()}
+        base = RaftConfig(
+            id=1,
+            applied=index,
+            pre_vote=options.pop("pre_vote", "true") == "true",
+            check_quorum=options.pop("check_quorum", "true") == "true",
+            read_only_lease=options.pop("read_only_lease", "true") == "true",
+            max_bytes_per_msg=int(options.pop("max_bytes_per_msg", "1000")),
+        )
+        assert not options, f"unknown options {options}"
         for _ in range(int(count[0])):
             peer_id = len(self.peers) + 1
-            config = RaftConfig(id=peer_id, applied=index, **numbers)
+            config = replace(base, id=peer_id)
             storage = ScriptStorage(conf, index=index, term=1 if index else 0)
             node = RawNode(config, storage, FixedRng(peer_id))
             self.peers[peer_id] = Peer(config, storage, node, conf, index)
@@ -378,16 +386,11 @@ class RaftScript:
 def _options(args: str) -> tuple[list[str], dict[str, str]]:
     words = args.split()
     pairs = [word.split("=", 1) for word in words if "=" in word]
-    return [word for word in words if "=" not in word], {name: value for name, value in pairs}
+    return [word for word in words if "=" not in word], dict(pairs)
 
 
 def _ids(text: str, separator: str = ",") -> tuple[int, ...]:
     return tuple(int(word) for word in text.split(separator) if word)
-
-
-def _value(text: str) -> int:
-    # bool is an int, so flags and numbers share one kind of option
-    return {"true": True, "false": False}[text] if text in ("true", "false") else int(text)
 
 
 def run_script(text: str) -> str:

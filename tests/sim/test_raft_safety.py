@@ -96,6 +96,8 @@ class Cluster:
         self.network: list[Message] = []
         self.cut: set[int] = set()
         self.loss = self.rng.choice((0.0, 0.02, 0.15))
+        # Leases hold where clocks run alike; where they do not, reads must ask a quorum.
+        self.lockstep = self.rng.random() < 0.5
         self.leaders: dict[int, int] = {}
         self.committed: dict[int, tuple[int, bytes]] = {}  # index -> (term, data), as ever applied anywhere
         self.states: dict[int, str] = {FIRST: ""}
@@ -137,6 +139,7 @@ class Cluster:
             max_inflight_msgs=3,
             applied=server.applied,
             restarted=restarted,
+            read_only_lease=self.lockstep,
         )
         server.node = RawNode(config, server.storage, random.Random(self.rng.randrange(1 << 30)))
 
@@ -234,6 +237,15 @@ class Cluster:
         target.node.step(message)
         self.report_snapshot(message, ok=True)
 
+    def tick(self, node: RawNode) -> None:
+        """Time goes on: for everybody by the same step, or for one node at its own pace."""
+        if not self.lockstep:
+            node.tick()
+        elif self.rng.random() < 0.3:
+            for server in self.servers.values():
+                if server.node is not None:
+                    server.node.tick()
+
     def crash(self, server: Server) -> None:
         # Some of the unfinished writes may have reached the disk all the same, in their order.
         for _ in range(self.rng.randrange(len(server.writes) + 1)):
@@ -291,7 +303,7 @@ class Cluster:
                 self.note("restart", server.id)
                 self.start(server, restarted=True)
         elif event < 0.22:
-            node.tick()
+            self.tick(node)
         elif event < 0.50:
             for _ in range(6):
                 self.deliver()
@@ -337,6 +349,12 @@ class Cluster:
             if node is None:
                 continue
             node.check_invariants()
+            if self.lockstep and node.in_lease():
+                # A node with a committed entry of a higher term would have answered writes this one does not know.
+                others = [other.node.term for other in self.servers.values() if other.node and self.has_led(other.node)]
+                assert node.term >= max(others, default=0), (
+                    f"peer {node.id} trusts a lease of term {node.term}, terms {others}"
+                )
             if node.role is StateRole.LEADER:
                 known = self.leaders.get(node.term)
                 assert known in (None, node.id), f"peers {known} and {node.id} both lead term {node.term}"
@@ -344,6 +362,10 @@ class Cluster:
                     self.leaders[node.term] = node.id
                     self.stats["elections"] += 1
                     self.check_leader_completeness(node)
+
+    @staticmethod
+    def has_led(node: RawNode) -> bool:
+        return node.role is StateRole.LEADER and node.commit_to_current_term()
 
     def check_leader_completeness(self, node: RawNode) -> None:
         first = node.raft_log.first_index()

@@ -1,0 +1,1 @@
+"""Unit tests of the Raft core, one file per concept."""
