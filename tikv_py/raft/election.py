@@ -100,7 +100,8 @@ def refuses_in_lease(raft: Raft, msg: Message) -> bool:
     """True if a vote request of a higher term must be ignored because a leader may hold a lease (thesis 6.4.1)."""
     if not raft.config.check_quorum or msg.context == CAMPAIGN_TRANSFER:
         return False
-    return (raft.leader_id != 0 or raft.restart_grace) and raft.election_elapsed < raft.config.election_ticks
+    in_lease = raft.leader_id != 0 and raft.election_elapsed < raft.config.election_ticks
+    return in_lease or raft.restart_grace
 
 
 def handle_vote_request(raft: Raft, msg: Message) -> None:

@@ -131,11 +131,11 @@ class RawNode:
         raft = self._raft
         raft.tick_count += 1
         raft.election_elapsed += 1
+        if raft.tick_count >= raft.config.election_ticks:
+            raft.restart_grace = False
         if raft.role is StateRole.LEADER:
             self._tick_leader(raft)
             return
-        if raft.election_elapsed >= raft.config.election_ticks:
-            raft.restart_grace = False
         if raft.election_elapsed >= raft.randomized_timeout and raft.is_promotable():
             raft.election_elapsed = 0
             election.begin(raft)
