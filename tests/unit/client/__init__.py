@@ -1,0 +1,1 @@
+"""Tests of the TiKV client on a fake cluster and virtual time."""

@@ -1,0 +1,1 @@
+"""Talking to PD: finding the leader, timestamps, region and store metadata, heartbeats."""

@@ -1,0 +1,206 @@
+"""The PD client: one object per process, used by transactions, stores and tools.
+
+`connect` finds the leader and the cluster id; every call follows the leader by itself and raises typed errors
+(`core_py.errors.PdError` and `tikv_py.client.pd.errors`). Region bounds are physical keys: memcomparable for transactional data, as
+they are for raw data; this client does not encode.
+
+    pd = PdClient(transport, ("127.0.0.1:2379",), clock)
+    await pd.connect()
+    ts = await pd.timestamp()
+    await pd.close()
+
+Does not cache regions (see `tikv_py.client.region`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core_py.errors import PdError
+from core_py.ids import ClusterId
+from core_py.ports import Clock, Transport
+from core_py.runtime.tasks import TaskScope
+from protos.kvproto import metapb_pb2, pdpb_pb2
+from tikv_py.client.pd.errors import StoreNotFound
+from tikv_py.client.pd.heartbeat import RegionHeartbeatStream
+from tikv_py.client.pd.members import CALL_BUDGET_S, PdMembers
+from tikv_py.client.pd.tso import BUDGET_S, TsoBatcher
+
+CONNECT_BUDGET_S = 60.0
+SHORT_BUDGET_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class RegionInfo:
+    """A region as PD knows it; `leader` is None when PD has not heard of one."""
+
+    region: metapb_pb2.Region
+    leader: metapb_pb2.Peer | None = None
+    down_peers: tuple[metapb_pb2.Peer, ...] = ()
+    pending_peers: tuple[metapb_pb2.Peer, ...] = ()
+
+
+def _info(
+    response: pdpb_pb2.GetRegionResponse | pdpb_pb2.Region,
+) -> RegionInfo | None:
+    if not response.HasField("region") or not response.region.id:
+        return None
+    return RegionInfo(
+        response.region,
+        response.leader if response.leader.id else None,
+        tuple(stats.peer for stats in response.down_peers),
+        tuple(response.pending_peers),
+    )
+
+
+class PdClient:
+    """See the module's text. All methods but the properties need `connect` before."""
+
+    def __init__(self, transport: Transport, endpoints: Sequence[str], clock: Clock) -> None:
+        self._members = PdMembers(transport, endpoints, clock)
+        self._scope = TaskScope("pd client")
+        self._tso = TsoBatcher(self._members, self._scope)
+
+    @property
+    def cluster_id(self) -> ClusterId:
+        """The cluster's id; 0 before `connect`."""
+        return self._members.cluster_id
+
+    @property
+    def leader(self) -> str | None:
+        """host:port of the member believed to lead."""
+        return self._members.leader
+
+    async def connect(self, budget_s: float = CONNECT_BUDGET_S) -> None:
+        """Find the leader. Raises PdUnavailable."""
+        await self._members.find_leader(budget_s)
+
+    async def close(self) -> None:
+        """End the streams and connections."""
+        await self._scope.close()
+        await self._members.close()
+
+    async def timestamp(self, budget_s: float = BUDGET_S) -> int:
+        """A new timestamp. Raises TsoUnavailable."""
+        return await self._tso.timestamp(budget_s)
+
+    async def get_members(self) -> pdpb_pb2.GetMembersResponse:
+        """All members, from the leader."""
+        response: pdpb_pb2.GetMembersResponse = await self._members.call("GetMembers", pdpb_pb2.GetMembersRequest())
+        return response
+
+    # ---- regions ----
+
+    async def get_region(self, key: bytes, *, budget_s: float = SHORT_BUDGET_S) -> RegionInfo | None:
+        """The region that holds a physical key, or None."""
+        return _info(
+            await self._members.call("GetRegion", pdpb_pb2.GetRegionRequest(region_key=key), budget_s=budget_s)
+        )
+
+    async def get_prev_region(self, key: bytes, *, budget_s: float = SHORT_BUDGET_S) -> RegionInfo | None:
+        """The region left of the one that holds a physical key, or None."""
+        return _info(
+            await self._members.call("GetPrevRegion", pdpb_pb2.GetRegionRequest(region_key=key), budget_s=budget_s)
+        )
+
+    async def get_region_by_id(self, region_id: int, *, budget_s: float = SHORT_BUDGET_S) -> RegionInfo | None:
+        """The region with this id, or None."""
+        request = pdpb_pb2.GetRegionByIDRequest(region_id=region_id)
+        return _info(await self._members.call("GetRegionByID", request, budget_s=budget_s))
+
+    async def scan_regions(
+        self, start: bytes, end: bytes, limit: int = 0, *, budget_s: float = SHORT_BUDGET_S
+    ) -> list[RegionInfo]:
+        """Regions that overlap [start, end) (`end` empty = to the last), in order, at most `limit` (0 = all)."""
+        request = pdpb_pb2.ScanRegionsRequest(start_key=start, end_key=end, limit=limit)
+        response: pdpb_pb2.ScanRegionsResponse = await self._members.call("ScanRegions", request, budget_s=budget_s)
+        if response.regions:
+            return [info for info in map(_info, response.regions) if info is not None]
+        leaders: list[metapb_pb2.Peer | None] = [peer if peer.id else None for peer in response.leaders]
+        leaders += [None] * (len(response.region_metas) - len(leaders))
+        return [RegionInfo(region, leader) for region, leader in zip(response.region_metas, leaders, strict=False)]
+
+    async def ask_batch_split(self, region: metapb_pb2.Region, count: int) -> list[pdpb_pb2.SplitID]:
+        """Ids for `count` new regions and their peers."""
+        request = pdpb_pb2.AskBatchSplitRequest(region=region, split_count=count)
+        return list((await self._members.call("AskBatchSplit", request)).ids)
+
+    async def report_batch_split(self, regions: Sequence[metapb_pb2.Region]) -> None:
+        """Tell PD of a finished split, left to right."""
+        await self._members.call("ReportBatchSplit", pdpb_pb2.ReportBatchSplitRequest(regions=regions))
+
+    async def split_regions(self, keys: Sequence[bytes], retry_limit: int = 0) -> pdpb_pb2.SplitRegionsResponse:
+        """Have PD split at physical keys."""
+        request = pdpb_pb2.SplitRegionsRequest(split_keys=keys, retry_limit=retry_limit)
+        response: pdpb_pb2.SplitRegionsResponse = await self._members.call("SplitRegions", request)
+        return response
+
+    async def scatter_region(self, region_ids: Sequence[int], group: str = "") -> pdpb_pb2.ScatterRegionResponse:
+        """Have PD spread regions over the stores."""
+        request = pdpb_pb2.ScatterRegionRequest(regions_id=region_ids, group=group)
+        response: pdpb_pb2.ScatterRegionResponse = await self._members.call("ScatterRegion", request)
+        return response
+
+    async def get_operator(self, region_id: int) -> pdpb_pb2.GetOperatorResponse:
+        """What PD is doing to a region. Raises PdRegionNotFound when nothing."""
+        request = pdpb_pb2.GetOperatorRequest(region_id=region_id)
+        response: pdpb_pb2.GetOperatorResponse = await self._members.call("GetOperator", request)
+        return response
+
+    def region_heartbeat_stream(self) -> RegionHeartbeatStream:
+        """A heartbeat stream; it connects by itself, again after failures."""
+        return RegionHeartbeatStream(self._members)
+
+    # ---- stores and the cluster ----
+
+    async def get_store(self, store_id: int, *, budget_s: float = SHORT_BUDGET_S) -> metapb_pb2.Store:
+        """A store, also a removed one (see its state). Raises StoreNotFound."""
+        request = pdpb_pb2.GetStoreRequest(store_id=store_id)
+        response: pdpb_pb2.GetStoreResponse = await self._members.call("GetStore", request, budget_s=budget_s)
+        if not response.store.id:
+            raise StoreNotFound(f"PD knows no store {store_id}")
+        return response.store
+
+    async def get_all_stores(self, *, exclude_tombstone: bool = True) -> list[metapb_pb2.Store]:
+        """All stores."""
+        request = pdpb_pb2.GetAllStoresRequest(exclude_tombstone_stores=exclude_tombstone)
+        return list((await self._members.call("GetAllStores", request)).stores)
+
+    async def alloc_id(self, count: int = 1) -> int:
+        """The last of `count` new cluster-wide unique ids in a row."""
+        request = pdpb_pb2.AllocIDRequest(count=count)
+        new: int = (await self._members.call("AllocID", request)).id
+        if not new:
+            raise PdError("PD gave id 0")
+        return new
+
+    async def is_bootstrapped(self) -> bool:
+        """Whether the cluster has its first store."""
+        request = pdpb_pb2.IsBootstrappedRequest()
+        return bool((await self._members.call("IsBootstrapped", request)).bootstrapped)
+
+    async def bootstrap(self, store: metapb_pb2.Store, region: metapb_pb2.Region) -> None:
+        """Make the cluster from its first store and region. Raises AlreadyBootstrapped."""
+        await self._members.call("Bootstrap", pdpb_pb2.BootstrapRequest(store=store, region=region))
+
+    async def put_store(self, store: metapb_pb2.Store) -> None:
+        """Register a store or its new address. Raises StoreAddressConflict, StoreTombstone, NotBootstrapped."""
+        await self._members.call("PutStore", pdpb_pb2.PutStoreRequest(store=store))
+
+    async def store_heartbeat(self, stats: pdpb_pb2.StoreStats) -> pdpb_pb2.StoreHeartbeatResponse:
+        """Report a store. Raises NotBootstrapped, StoreNotFound, StoreTombstone."""
+        request = pdpb_pb2.StoreHeartbeatRequest(stats=stats)
+        response: pdpb_pb2.StoreHeartbeatResponse = await self._members.call("StoreHeartbeat", request)
+        return response
+
+    # ---- garbage collection ----
+
+    async def get_gc_safe_point(self) -> int:
+        """Versions older than this may be gone."""
+        return int((await self._members.call("GetGCSafePoint", pdpb_pb2.GetGCSafePointRequest())).safe_point)
+
+    async def update_gc_safe_point(self, safe_point: int) -> int:
+        """Raise the safe point; returns the one in force, which is larger when the new one would go back."""
+        request = pdpb_pb2.UpdateGCSafePointRequest(safe_point=safe_point)
+        return int((await self._members.call("UpdateGCSafePoint", request, budget_s=CALL_BUDGET_S)).new_safe_point)

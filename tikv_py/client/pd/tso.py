@@ -1,0 +1,157 @@
+"""Timestamps: all callers of one client share one Tso stream, and requests that wait together share one message.
+
+A sender task drains the waiting futures into one TsoRequest(count = n) and sends the next without waiting for the answer; answers
+come in order, and each carries the *last* timestamp of its batch (wire facts 2.2). Under load the batches grow by
+themselves, so the number of messages is bound by round trips and not by callers.
+
+Invariants: timestamps handed out by one client never repeat or decrease; an answer whose count differs, or that would go back,
+breaks the stream. Futures of a broken stream are asked again on the next one; each caller has its own deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from core_py.codec import ts as tso
+from core_py.errors import ClusterIdMismatch, PdError, RpcError
+from core_py.ports import StreamCall
+from core_py.runtime.log import get_logger
+from core_py.runtime.tasks import TaskScope
+from protos.kvproto import pdpb_pb2
+from tikv_py.client.pd.errors import TsoUnavailable, from_header
+from tikv_py.client.pd.members import FIRST_PAUSE_S, MAX_PAUSE_S, PdMembers
+
+MAX_BATCH = 10_000  # timestamps in one request; more wait for the next one
+MAX_OUTSTANDING = 16  # requests without an answer; beyond that batches grow instead
+BUDGET_S = 10.0
+ANSWER_TIMEOUT_S = 3.0  # a stream that leaves a request unanswered for so long is given up
+
+log = get_logger()
+_Waiter = asyncio.Future[int]
+
+
+class TsoBatcher:
+    """`await batcher.timestamp()`; the stream is opened by the first caller and kept."""
+
+    def __init__(self, members: PdMembers, scope: TaskScope) -> None:
+        self._members, self._scope = members, scope
+        self._waiting: list[_Waiter] = []
+        self._in_flight: deque[list[_Waiter]] = deque()
+        self._work = asyncio.Event()
+        self._room = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.Timeout | None = None
+        self._newest = 0
+        self._last_error = "no answer"
+        self.requests_sent = 0
+
+    async def timestamp(self, budget_s: float = BUDGET_S) -> int:
+        """A new timestamp, larger than every one handed out before. Raises TsoUnavailable."""
+        waiter: _Waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        self._work.set()
+        if self._task is None or self._task.done():
+            self._task = self._scope.spawn(self._run(), name="tso")
+        try:
+            async with asyncio.timeout(budget_s):
+                return await waiter
+        except TimeoutError:
+            raise TsoUnavailable(f"no timestamp from PD within {budget_s} s: {self._last_error}") from None
+
+    async def _run(self) -> None:
+        pause = FIRST_PAUSE_S
+        while True:
+            address = ""
+            before = self._newest
+            try:
+                address = await self._members.find_leader()
+                await self._serve_stream(self._members.open_stream("Tso", address))
+            except* ClusterIdMismatch as group:
+                self._fail_all(group.exceptions[0])
+            except* (RpcError, PdError) as group:
+                self._last_error = str(group.exceptions[0])
+                log.warning("TSO stream broke", leader=address, error=self._last_error)
+            self._members.doubt(address)
+            self._requeue()
+            pause = FIRST_PAUSE_S if self._newest != before else min(pause * 2, MAX_PAUSE_S)
+            await asyncio.sleep(pause)
+            while not self._waiting:  # an idle client does not keep asking a PD that is gone
+                self._work.clear()
+                await self._work.wait()
+
+    async def _serve_stream(self, stream: StreamCall) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._receive(stream))
+                group.create_task(self._send(stream))
+        finally:
+            stream.cancel()
+
+    async def _send(self, stream: StreamCall) -> None:
+        while True:
+            while len(self._in_flight) >= MAX_OUTSTANDING:
+                self._room.clear()
+                await self._room.wait()
+            if not self._waiting:
+                self._work.clear()
+                await self._work.wait()
+                continue
+            batch = [waiter for waiter in self._waiting[:MAX_BATCH] if not waiter.done()]
+            del self._waiting[:MAX_BATCH]
+            if not batch:
+                continue
+            request = pdpb_pb2.TsoRequest(count=len(batch), dc_location="global")
+            self._members.fill_header(request)
+            self._in_flight.append(batch)
+            if len(self._in_flight) == 1:
+                self._watch()
+            self.requests_sent += 1
+            await stream.send(request)
+
+    def _watch(self) -> None:
+        """Start the time for the oldest request again, or stop it when there is none."""
+        if self._timer is not None and not self._timer.expired():
+            now = asyncio.get_running_loop().time()
+            self._timer.reschedule(now + ANSWER_TIMEOUT_S if self._in_flight else None)
+
+    async def _receive(self, stream: StreamCall) -> None:
+        try:
+            async with asyncio.timeout(None) as self._timer:
+                while True:
+                    response = await stream.receive()
+                    if response is None:
+                        raise RpcError("PD ended the Tso stream")
+                    error = from_header(response.header)
+                    if error is not None:
+                        raise error
+                    self._take(response)
+        except TimeoutError:
+            raise RpcError(f"PD left a timestamp request unanswered for {ANSWER_TIMEOUT_S} s") from None
+        finally:
+            self._timer = None
+
+    def _take(self, response: pdpb_pb2.TsoResponse) -> None:
+        if not self._in_flight or response.count != len(self._in_flight[0]):
+            raise RpcError(f"PD answered {response.count} timestamps, asked for another number: stream is broken")
+        last = tso.compose(response.timestamp.physical, response.timestamp.logical)
+        first = last - response.count + 1
+        if first <= self._newest:
+            raise RpcError(f"timestamp {first} of PD goes back behind {self._newest}: stream is broken")
+        self._newest = last
+        for offset, waiter in enumerate(self._in_flight.popleft()):
+            if not waiter.done():
+                waiter.set_result(first + offset)
+        self._watch()
+        self._room.set()
+
+    def _requeue(self) -> None:
+        again = [waiter for batch in self._in_flight for waiter in batch if not waiter.done()]
+        self._in_flight.clear()
+        self._room.set()
+        self._waiting = again + [waiter for waiter in self._waiting if not waiter.done()]
+
+    def _fail_all(self, error: BaseException) -> None:
+        for waiter in (*self._waiting, *(waiter for batch in self._in_flight for waiter in batch)):
+            if not waiter.done():
+                waiter.set_exception(TsoUnavailable(str(error)))

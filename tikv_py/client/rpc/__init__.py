@@ -1,0 +1,1 @@
+"""Connections to stores: many commands on one stream."""

@@ -1,0 +1,1 @@
+"""Transactions: snapshots, buffered writes, two-phase commit and the resolving of foreign locks."""
