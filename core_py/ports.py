@@ -49,6 +49,42 @@ class Random(Protocol):
         ...
 
 
+class Disk(Protocol):
+    """Named files of one directory. What was appended survives a loss of power only after `sync`."""
+
+    def read(self, name: str) -> bytes | None:
+        """The whole content, or None when there is no such file."""
+        ...
+
+    def append(self, name: str, data: bytes) -> None:
+        """Add to the end, creating the file."""
+        ...
+
+    def sync(self, name: str) -> None:
+        """Make everything appended so far durable. Blocks; meant for a thread."""
+        ...
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Set the whole content, atomically and durably."""
+        ...
+
+    def close(self) -> None:
+        """Close open files."""
+        ...
+
+
+class Workers(Protocol):
+    """Where blocking calls and long computations go, off the event loop."""
+
+    async def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Run a function in a worker thread (in simulation: at once) and return its result."""
+        ...
+
+    async def sync(self, function: Callable[[], None]) -> None:
+        """Run a disk sync on the thread kept for it, so that nothing queues before it."""
+        ...
+
+
 class StatusError(DbError):
     """Raised by an RPC handler to end the call with a gRPC status other than OK."""
 

@@ -23,6 +23,10 @@ def generate(out: Path) -> list[Path]:
     code = protoc.main(["protoc", f"-I{ROOT}", f"-I{include}", f"--python_out={out}", f"--pyi_out={out}", *sources])
     if code:
         raise SystemExit(f"protoc failed with exit code {code}")
+    for stub in out.rglob("*_pb2.pyi"):
+        # An enum value called None is legal on the wire and not as a Python name; getattr reaches it.
+        lines = stub.read_text(encoding="utf-8").splitlines(keepends=True)
+        stub.write_text("".join(line for line in lines if not line.lstrip().startswith("None: ")), encoding="utf-8")
     return sorted(path.relative_to(out) for path in out.rglob("*_pb2.py*"))
 
 

@@ -1,1 +1,1 @@
-"""pd_py/metastore"""
+"""PD's durable, replicated key-value store behind a port."""

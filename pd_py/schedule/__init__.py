@@ -1,1 +1,1 @@
-"""pd_py/schedule"""
+"""Scheduling as pure functions of a cluster view: checkers and schedulers propose operators, a controller runs them."""

@@ -1,1 +1,1 @@
-"""pd_py/server"""
+"""PD as a process: gRPC service, heartbeat streams, configuration, status pages."""

@@ -1,1 +1,1 @@
-"""pd_py/tso"""
+"""Timestamps: strictly increasing, durable upper bound, batched."""

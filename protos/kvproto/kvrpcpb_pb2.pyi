@@ -74,7 +74,6 @@ class Op(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 
 class Assertion(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
-    None: _ClassVar[Assertion]
     Exist: _ClassVar[Assertion]
     NotExist: _ClassVar[Assertion]
 
@@ -133,7 +132,6 @@ PessimisticLock: Op
 CheckNotExists: Op
 SharedLock: Op
 SharedPessimisticLock: Op
-None: Assertion
 Exist: Assertion
 NotExist: Assertion
 Off: AssertionLevel

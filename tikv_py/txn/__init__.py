@@ -1,1 +1,1 @@
-"""tikv_py/txn"""
+"""Commands on regions: latched, read from the leader's state, decided by `tikv_py.mvcc`, written through raft."""

@@ -1,0 +1,1 @@
+"""One check of a single region per module."""

@@ -1,0 +1,1 @@
+"""One balancing rule over the whole cluster per module."""

@@ -1,0 +1,108 @@
+"""The region heartbeat streams: reports come in, commands for region leaders go out on the stream of the leader's store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from core_py.errors import PdError
+from core_py.ports import CallContext
+from core_py.runtime.log import get_logger
+from core_py.runtime.tasks import TaskScope
+from pd_py.cluster.cluster import Cluster
+from pd_py.cluster.convert import peer_pb
+from pd_py.schedule.operator import AddLearner, PromoteLearner, RemovePeer, Step, TransferLeader
+from pd_py.schedule.view import PeerView, RegionView, Role
+from protos.kvproto import eraftpb_pb2, metapb_pb2, pdpb_pb2
+
+OUTBOX_MAX = 4096  # commands waiting for one store; the oldest are dropped, the patrol repeats them
+
+
+class HeartbeatStreams:
+    """One outgoing queue per store, replaced when the store connects again."""
+
+    def __init__(self) -> None:
+        self._outboxes: dict[int, asyncio.Queue[pdpb_pb2.RegionHeartbeatResponse | None]] = {}
+        self.cluster: Cluster | None = None
+
+    def send_step(self, region: RegionView, step: Step) -> None:
+        """Tell the region's leader to take a step."""
+        assert self.cluster is not None
+        outbox = self._outboxes.get(region.leader_store_id)
+        leader = region.on_store(region.leader_store_id)
+        if outbox is None or leader is None:
+            return
+        response = step_command(region, step)
+        response.header.cluster_id = self.cluster.cluster_id
+        response.region_id = region.region_id
+        response.region_epoch.CopyFrom(metapb_pb2.RegionEpoch(conf_ver=region.conf_ver, version=region.version))
+        response.target_peer.CopyFrom(peer_pb(leader))
+        if outbox.full():
+            outbox.get_nowait()
+        outbox.put_nowait(response)
+
+    async def serve(
+        self, requests: AsyncIterator[pdpb_pb2.RegionHeartbeatRequest], _context: CallContext
+    ) -> AsyncIterator[pdpb_pb2.RegionHeartbeatResponse]:
+        """The stream's handler."""
+        outbox: asyncio.Queue[pdpb_pb2.RegionHeartbeatResponse | None] = asyncio.Queue(OUTBOX_MAX)
+        scope = TaskScope("region heartbeats", on_failure=lambda _error: _finish(outbox))
+        scope.spawn(self._read(requests, outbox))
+        try:
+            while (response := await outbox.get()) is not None:
+                yield response
+        finally:
+            for store_id in [store_id for store_id, current in self._outboxes.items() if current is outbox]:
+                del self._outboxes[store_id]
+            await scope.close()
+
+    async def _read(
+        self,
+        requests: AsyncIterator[pdpb_pb2.RegionHeartbeatRequest],
+        outbox: asyncio.Queue[pdpb_pb2.RegionHeartbeatResponse | None],
+    ) -> None:
+        cluster = self.cluster
+        assert cluster is not None
+        try:
+            async for request in requests:
+                if request.header.cluster_id != cluster.cluster_id:
+                    raise PdError(
+                        f"heartbeat of cluster {request.header.cluster_id} reached cluster {cluster.cluster_id}"
+                    )
+                store_id = request.leader.store_id
+                if self._outboxes.get(store_id) is not outbox:
+                    get_logger().info("region heartbeat stream", store=store_id)
+                    self._outboxes[store_id] = outbox
+                cluster.region_heartbeat(request)
+        except PdError as error:
+            get_logger().warn("region heartbeat refused", error=str(error))
+        finally:
+            _finish(outbox)
+
+
+def _finish(outbox: asyncio.Queue[pdpb_pb2.RegionHeartbeatResponse | None]) -> None:
+    if outbox.full():
+        outbox.get_nowait()
+    outbox.put_nowait(None)
+
+
+def step_command(region: RegionView, step: Step) -> pdpb_pb2.RegionHeartbeatResponse:
+    """A step as the leader is told it."""
+    response = pdpb_pb2.RegionHeartbeatResponse()
+    if isinstance(step, AddLearner):
+        _change_peer(response, eraftpb_pb2.AddLearnerNode, PeerView(step.peer_id, step.store_id, Role.LEARNER))
+    elif isinstance(step, PromoteLearner):
+        _change_peer(response, eraftpb_pb2.AddNode, PeerView(step.peer_id, step.store_id))
+    elif isinstance(step, RemovePeer):
+        _change_peer(response, eraftpb_pb2.RemoveNode, PeerView(step.peer_id, step.store_id))
+    elif isinstance(step, TransferLeader):
+        target = region.on_store(step.to_store_id)
+        response.transfer_leader.SetInParent()
+        if target is not None:
+            response.transfer_leader.peer.CopyFrom(peer_pb(target))
+    return response
+
+
+def _change_peer(response: pdpb_pb2.RegionHeartbeatResponse, kind: eraftpb_pb2.ConfChangeType, peer: PeerView) -> None:
+    response.change_peer.change_type = kind
+    response.change_peer.peer.CopyFrom(peer_pb(peer))

@@ -1,0 +1,150 @@
+"""Applying committed entries to the kv database: a batch of changes per turn, region changes reported to the store.
+
+Deterministic: every replica that applies the same log does the same. The epoch is checked again here, because a split or
+membership change may have been applied between proposing and applying; a command of an older epoch has no effect and its
+proposer is told. The apply state goes into the same batch as the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from core_py.errors import DbError
+from protos.kvproto import metapb_pb2
+from protos.kvproto import raft_cmdpb_pb2 as cmdpb
+from protos.kvproto import raft_serverpb_pb2 as serverpb
+from tikv_py.engine.port import WriteBatch
+from tikv_py.mvcc.txn import Modify
+from tikv_py.raft.errors import ConfChangeRefused
+from tikv_py.raft.messages import ConfChange, Entry, EntryType
+from tikv_py.raft.node import RawNode
+from tikv_py.raftstore import codec, region
+from tikv_py.raftstore.peer_storage import PeerStorage
+
+
+@dataclass(slots=True)
+class Applied:
+    """What came of one entry: an error for the proposer, or the region change the store must act on."""
+
+    error: DbError | None = None
+    new_regions: list[metapb_pb2.Region] = field(default_factory=list)
+    """After a split, all parts from left to right; the last one is the region itself."""
+    region_changed: bool = False
+    compact_to: tuple[int, int] | None = None
+    written_bytes: int = 0
+    written_keys: int = 0
+
+
+LocalWrites = tuple[metapb_pb2.RegionEpoch, list[Modify], list[tuple[str, bytes, bytes]]]
+
+
+class Applier:
+    """Applies the entries of one peer into a shared batch."""
+
+    def __init__(self, storage: PeerStorage, node: Callable[[], RawNode]) -> None:
+        self._storage = storage
+        self._node = node
+
+    def apply(self, batch: WriteBatch, entry: Entry, local: LocalWrites | None) -> Applied:
+        """Apply one committed entry; `local` is its parsed content when this store proposed it."""
+        if entry.entry_type is not EntryType.NORMAL:
+            return self._conf_change(batch, entry)
+        if not entry.data:
+            return Applied()
+        if local is not None:
+            epoch, modifies, ranges = local
+            return self._write(batch, epoch, modifies, ranges)
+        command = cmdpb.RaftCmdRequest.FromString(entry.data)
+        if command.HasField("admin_request"):
+            return self._admin(batch, command)
+        parsed, ranges = parse_writes(command)
+        return self._write(batch, command.header.region_epoch, parsed, ranges)
+
+    def _write(
+        self,
+        batch: WriteBatch,
+        epoch: metapb_pb2.RegionEpoch,
+        modifies: list[Modify],
+        ranges: list[tuple[str, bytes, bytes]],
+    ) -> Applied:
+        try:
+            region.check_epoch(self._storage.region, epoch, conf_ver=False)
+        except DbError as error:
+            return Applied(error)
+        for cf, start, end in ranges:
+            batch.delete_range(cf, start, end)
+        size = 0
+        put, delete = batch.put, batch.delete
+        for cf, key, value in modifies:
+            if value is None:
+                delete(cf, key)
+                size += len(key)
+            else:
+                put(cf, key, value)
+                size += len(key) + len(value)
+        return Applied(written_bytes=size, written_keys=len(modifies))
+
+    def _admin(self, batch: WriteBatch, command: cmdpb.RaftCmdRequest) -> Applied:
+        admin = command.admin_request
+        storage = self._storage
+        try:
+            if admin.cmd_type == cmdpb.BatchSplit:
+                region.check_epoch(storage.region, command.header.region_epoch, conf_ver=True)
+                parts = region.split(storage.region, admin.splits)
+                storage.region = parts[-1]
+                storage.put_region_state(batch)
+                return Applied(new_regions=parts, region_changed=True)
+            if admin.cmd_type == cmdpb.CompactLog:
+                return self._compact(admin.compact_log)
+        except DbError as error:
+            return Applied(error)
+        return Applied(region.AdminRefused(f"admin command {admin.cmd_type} is not supported by this store"))
+
+    def _compact(self, request: cmdpb.CompactLogRequest) -> Applied:
+        state = self._storage.apply_state
+        if request.compact_index <= state.truncated_index:
+            return Applied()
+        if request.compact_index > state.applied_index:
+            return Applied(
+                region.AdminRefused(
+                    f"log of region {self._storage.region.id} is not applied up to {request.compact_index}"
+                )
+            )
+        state.truncated_index, state.truncated_term = request.compact_index, request.compact_term
+        return Applied(compact_to=(request.compact_index, request.compact_term))
+
+    def _conf_change(self, batch: WriteBatch, entry: Entry) -> Applied:
+        storage, node = self._storage, self._node()
+        if not entry.data:
+            node.apply_conf_change(ConfChange())
+            return Applied()
+        change, data = codec.conf_change_from_bytes(entry.data)
+        command = cmdpb.RaftCmdRequest.FromString(data)
+        try:
+            region.check_epoch(storage.region, command.header.region_epoch, conf_ver=True)
+            changed = region.change_peers(storage.region, list(command.admin_request.change_peer_v2.changes))
+            node.apply_conf_change(change)
+        except (region.AdminRefused, ConfChangeRefused, DbError) as error:
+            return Applied(error)
+        storage.region = changed
+        storage.put_region_state(batch, serverpb.Normal)
+        return Applied(region_changed=True)
+
+
+def parse_writes(command: cmdpb.RaftCmdRequest) -> tuple[list[Modify], list[tuple[str, bytes, bytes]]]:
+    """The writes of a command, with the keys as the engine holds them."""
+    modifies: list[Modify] = []
+    ranges: list[tuple[str, bytes, bytes]] = []
+    for request in command.requests:
+        if request.cmd_type == cmdpb.Put:
+            put = request.put
+            modifies.append(Modify(put.cf or "default", b"z" + put.key, put.value))
+        elif request.cmd_type == cmdpb.Delete:
+            delete = request.delete
+            modifies.append(Modify(delete.cf or "default", b"z" + delete.key, None))
+        elif request.cmd_type == cmdpb.DeleteRange:
+            bounds = request.delete_range
+            end = b"z" + bounds.end_key if bounds.end_key else b"{"
+            ranges.append((bounds.cf or "default", b"z" + bounds.start_key, end))
+    return modifies, ranges

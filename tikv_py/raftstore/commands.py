@@ -1,0 +1,69 @@
+"""Raft commands: what log entries hold, built by the proposer and read again by every replica's apply."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from protos.kvproto import metapb_pb2
+from protos.kvproto import raft_cmdpb_pb2 as cmdpb
+from tikv_py.mvcc.txn import Modify
+
+MAX_ENTRY_BYTES = 8 << 20  # as TiKV's raft-entry-max-size: a bigger write is refused
+
+
+def delete_range_modify(cf: str, start: bytes, end: bytes) -> tuple[str, bytes, bytes]:
+    """A range deletion, in the form `write_command` takes."""
+    return cf, start, end
+
+
+def write_command(
+    region: metapb_pb2.Region,
+    modifies: Iterable[Modify],
+    ranges: Sequence[tuple[str, bytes, bytes]] = (),
+) -> bytes:
+    """The entry data of ordinary writes. Keys travel without their `z`."""
+    command = cmdpb.RaftCmdRequest()
+    command.header.region_id = region.id
+    command.header.region_epoch.CopyFrom(region.region_epoch)
+    requests = []
+    for cf, start, end in ranges:
+        bounds = cmdpb.DeleteRangeRequest(cf=cf, start_key=start[1:], end_key=end[1:])
+        requests.append(cmdpb.Request(cmd_type=cmdpb.DeleteRange, delete_range=bounds))
+    for cf, key, value in modifies:
+        if value is None:
+            requests.append(cmdpb.Request(cmd_type=cmdpb.Delete, delete=cmdpb.DeleteRequest(cf=cf, key=key[1:])))
+        else:
+            requests.append(cmdpb.Request(cmd_type=cmdpb.Put, put=cmdpb.PutRequest(cf=cf, key=key[1:], value=value)))
+    command.requests.extend(requests)
+    return command.SerializeToString()
+
+
+def admin_command(region: metapb_pb2.Region, admin: cmdpb.AdminRequest) -> cmdpb.RaftCmdRequest:
+    """An admin command of a region at its present epoch."""
+    command = cmdpb.RaftCmdRequest(admin_request=admin)
+    command.header.region_id = region.id
+    command.header.region_epoch.CopyFrom(region.region_epoch)
+    return command
+
+
+def compact_log(index: int, term: int) -> cmdpb.AdminRequest:
+    """Cut the log up to and including `index`."""
+    request = cmdpb.CompactLogRequest(compact_index=index, compact_term=term)
+    return cmdpb.AdminRequest(cmd_type=cmdpb.CompactLog, compact_log=request)
+
+
+def batch_split(splits: Iterable[tuple[bytes, int, Sequence[int]]]) -> cmdpb.AdminRequest:
+    """Split at (key, new region id, new peer ids) each; the right-most part keeps the region's id."""
+    requests = [
+        cmdpb.SplitRequest(split_key=key, new_region_id=region_id, new_peer_ids=peer_ids)
+        for key, region_id, peer_ids in splits
+    ]
+    return cmdpb.AdminRequest(
+        cmd_type=cmdpb.BatchSplit, splits=cmdpb.BatchSplitRequest(requests=requests, right_derive=True)
+    )
+
+
+def change_peers(changes: Iterable[tuple[int, metapb_pb2.Peer]]) -> cmdpb.AdminRequest:
+    """Membership changes as (eraftpb.ConfChangeType, peer); none of them leaves a joint state."""
+    requests = [cmdpb.ChangePeerRequest(change_type=kind, peer=peer) for kind, peer in changes]  # type: ignore[arg-type]
+    return cmdpb.AdminRequest(cmd_type=cmdpb.ChangePeerV2, change_peer_v2=cmdpb.ChangePeerV2Request(changes=requests))

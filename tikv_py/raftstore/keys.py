@@ -1,0 +1,72 @@
+"""Keys of a store's own records, as in the public layout (wire facts 4.2).
+
+01 01                         store identity            kv, default
+01 02 <region> 01 <index>     raft log entry            raft
+01 02 <region> 02             raft state                raft
+01 02 <region> 03             apply state               kv, raft family
+01 03 <region> 01             region state              kv, raft family
+01 04 <region> <chunk>        staged snapshot chunk     raft (private to this implementation)
+01 05 <region> 01             snapshot being applied    raft (private to this implementation)
+"""
+
+from __future__ import annotations
+
+import struct
+
+STORE_IDENT_KEY = b"\x01\x01"
+REGION_META_MIN = b"\x01\x03"
+REGION_META_MAX = b"\x01\x04"
+REGION_RAFT_MIN = b"\x01\x02"
+
+_REGION = struct.Struct(">2sQB")
+_REGION_U64 = struct.Struct(">2sQBQ")
+
+
+def log_key(region_id: int, index: int) -> bytes:
+    """A log entry."""
+    return _REGION_U64.pack(b"\x01\x02", region_id, 1, index)
+
+
+def raft_state_key(region_id: int) -> bytes:
+    """RaftLocalState."""
+    return _REGION.pack(b"\x01\x02", region_id, 2)
+
+
+def apply_state_key(region_id: int) -> bytes:
+    """RaftApplyState."""
+    return _REGION.pack(b"\x01\x02", region_id, 3)
+
+
+def region_state_key(region_id: int) -> bytes:
+    """RegionLocalState."""
+    return _REGION.pack(b"\x01\x03", region_id, 1)
+
+
+def decode_region_state_key(key: bytes) -> int:
+    """The region id of a region state key."""
+    region_id: int = _REGION.unpack(key)[1]
+    return region_id
+
+
+def snapshot_chunk_key(region_id: int, chunk: int) -> bytes:
+    """One chunk of a snapshot that is being received or applied."""
+    return _REGION_U64.pack(b"\x01\x04", region_id, 0, chunk)
+
+
+def snapshot_chunks_end(region_id: int) -> bytes:
+    """The end of a region's staged chunks."""
+    return _REGION.pack(b"\x01\x04", region_id, 1)
+
+
+def pending_snapshot_key(region_id: int) -> bytes:
+    """The marker that a region's staged snapshot has replaced its log and must be brought in."""
+    return _REGION.pack(b"\x01\x05", region_id, 1)
+
+
+PENDING_SNAPSHOT_MIN = b"\x01\x05"
+PENDING_SNAPSHOT_MAX = b"\x01\x06"
+
+
+def data_range(start_key: bytes, end_key: bytes) -> tuple[bytes, bytes]:
+    """The engine range of a region's bounds."""
+    return b"z" + start_key, b"z" + end_key if end_key else b"{"

@@ -1,0 +1,240 @@
+"""How peers come and go: loaded at start, created by a message or a split, destroyed when their region drops them.
+
+A peer is known by region id on a store. After it is destroyed a tombstone keeps its last epoch: a message of an
+older epoch cannot bring it back, and a message from a removed peer is answered with its death. Region ranges of initialized peers never overlap on a store.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core_py.errors import DbError
+from core_py.region_errors import RegionNotFound
+from core_py.runtime.log import get_logger
+from protos.kvproto import metapb_pb2
+from protos.kvproto import raft_serverpb_pb2 as serverpb
+from tikv_py.engine.port import CF_RAFT, WriteBatch
+from tikv_py.raft.errors import RaftError
+from tikv_py.raft.messages import Message, MsgType
+from tikv_py.raftstore import codec, commands, keys
+from tikv_py.raftstore.peer import Peer
+from tikv_py.raftstore.peer_storage import (
+    PeerStorage,
+    initial_apply_state,
+    region_state_bytes,
+    write_initial_raft_state,
+)
+from tikv_py.raftstore.region import find_peer, is_older, overlaps
+
+if TYPE_CHECKING:
+    from tikv_py.raftstore.store import Store
+
+_VOTE_REQUESTS = (MsgType.REQUEST_VOTE, MsgType.REQUEST_PRE_VOTE)
+
+
+def is_initial(message: Message) -> bool:
+    """Whether the message may reach a store that does not have the peer yet and may create it there."""
+    return message.msg_type in _VOTE_REQUESTS or (message.msg_type is MsgType.HEARTBEAT and message.commit == 0)
+
+
+def target_peer(peer: Peer, peer_id: int) -> metapb_pb2.Peer | None:
+    """Where a message goes: a member of the region, or whoever just wrote to us."""
+    return find_peer(peer.region, peer_id=peer_id) or peer.peer_cache.get(peer_id)
+
+
+async def load_peers(store: Store) -> None:
+    """Finish snapshots that a crash interrupted, then load every peer and tombstone. Called once, before the loop runs."""
+    await store.snapshots.recover()
+    for _, data in store.kv_db.scan(CF_RAFT, keys.REGION_META_MIN, keys.REGION_META_MAX):
+        state = serverpb.RegionLocalState.FromString(data)
+        region = state.region
+        if state.state == serverpb.Tombstone:
+            store.tombstones[region.id] = region
+            continue
+        meta = find_peer(region, store_id=store.store_id)
+        if meta is None:
+            raise DbError(
+                f"region {region.id} on disk has no peer on store {store.store_id}: the data directory is another store's"
+            )
+        add_peer(store, region, meta, restarted=True)
+
+
+def add_peer(store: Store, region: metapb_pb2.Region, meta: metapb_pb2.Peer, *, restarted: bool) -> Peer:
+    """Make a peer from what is on disk and register it."""
+    storage = PeerStorage.load(store.raft_db, store.kv_db, region)
+    peer = Peer(storage, meta, store.config, store.rng, restarted=restarted)
+    storage.make_snapshot = lambda to: store.snapshots.make(peer, to)
+    store.peers[region.id] = peer
+    store.activate(region.id)
+    return peer
+
+
+def handle_message(store: Store, message: serverpb.RaftMessage) -> None:
+    """Give a raft message to its peer, creating or destroying one where the protocol says so."""
+    if message.to_peer.store_id != store.store_id:
+        return
+    peer = store.peers.get(message.region_id)
+    if message.is_tombstone:
+        if peer is not None and peer.peer_id == message.to_peer.id and _is_removed_by(peer, message):
+            destroy_now(store, peer, message.region_epoch)
+        return
+    raft_message = codec.message_from_pb(message.message)
+    if raft_message is None:
+        return
+    if peer is not None and peer.peer_id < message.to_peer.id and is_initial(raft_message):
+        # The store was removed from the region and added again under a new peer id.
+        destroy_now(store, peer, message.region_epoch)
+        peer = None
+    if peer is None:
+        peer = _create_by_message(store, message, raft_message)
+        if peer is None:
+            return
+    if message.to_peer.id != peer.peer_id:
+        return
+    if _is_from_removed(peer, message, raft_message):
+        _tell_tombstone(store, peer, message)
+        return
+    if raft_message.msg_type is MsgType.SNAPSHOT and not store.snapshots.may_accept(peer, message):
+        return
+    peer.peer_cache[message.from_peer.id] = message.from_peer
+    peer.heard[message.from_peer.id] = store.clock.monotonic()
+    peer.node.step(raft_message)
+    store.activate(message.region_id)
+
+
+def _is_removed_by(peer: Peer, message: serverpb.RaftMessage) -> bool:
+    return message.region_epoch.conf_ver > peer.region.region_epoch.conf_ver
+
+
+def _is_from_removed(peer: Peer, message: serverpb.RaftMessage, raft_message: Message) -> bool:
+    """A vote request of a peer that the region dropped."""
+    if raft_message.msg_type not in _VOTE_REQUESTS or not peer.storage.is_initialized:
+        return False
+    unknown = find_peer(peer.region, peer_id=message.from_peer.id) is None
+    return unknown and message.region_epoch.conf_ver < peer.region.region_epoch.conf_ver
+
+
+def _tell_tombstone(store: Store, peer: Peer, message: serverpb.RaftMessage) -> None:
+    answer = serverpb.RaftMessage(region_id=message.region_id, is_tombstone=True)
+    answer.from_peer.CopyFrom(peer.meta())
+    answer.to_peer.CopyFrom(message.from_peer)
+    answer.region_epoch.CopyFrom(peer.region.region_epoch)
+    store.router.send(message.from_peer.store_id, answer)
+
+
+def _create_by_message(store: Store, message: serverpb.RaftMessage, raft_message: Message) -> Peer | None:
+    """An uninitialized peer for a region this store should hold; None when the message must not create one."""
+    if not is_initial(raft_message):
+        return None
+    tombstone = store.tombstones.get(message.region_id)
+    if tombstone is not None:
+        old = find_peer(tombstone, store_id=store.store_id)
+        if message.region_epoch.conf_ver <= tombstone.region_epoch.conf_ver or (
+            old is not None and old.id >= message.to_peer.id
+        ):
+            return None
+    bounds = metapb_pb2.Region(start_key=message.start_key, end_key=message.end_key)
+    for other in store.peers.values():
+        if other.storage.is_initialized and overlaps(other.region, bounds):
+            return None  # that region will split or go; the sender tries again
+    store.tombstones.pop(message.region_id, None)
+    get_logger().info("peer created by message", region=message.region_id, peer=message.to_peer.id)
+    return add_peer(store, metapb_pb2.Region(id=message.region_id), message.to_peer, restarted=False)
+
+
+def create_split_peers(
+    store: Store, parent: Peer, regions: list[metapb_pb2.Region], kv_batch: WriteBatch, raft_batch: WriteBatch
+) -> None:
+    """The new regions of a split start on this store, in the batch that applies the split."""
+    share = len(regions)
+    parent.approximate_size //= share
+    parent.approximate_keys //= share
+    for region in regions[:-1]:
+        existing = store.peers.get(region.id)
+        meta = find_peer(region, store_id=store.store_id)
+        if meta is None or (existing is not None and existing.storage.is_initialized):
+            continue
+        if existing is not None:  # created by a message of a faster replica; the split tells it what it is
+            existing.destroyed = True
+            existing.fail_all(RegionNotFound(region.id))
+            del store.peers[region.id]
+        kv_batch.put(CF_RAFT, keys.region_state_key(region.id), region_state_bytes(region, serverpb.Normal))
+        kv_batch.put(CF_RAFT, keys.apply_state_key(region.id), initial_apply_state().to_bytes())
+        write_initial_raft_state(store.raft_db, raft_batch, region.id)
+        store.scope.spawn(_start_split_peer(store, region, meta, lead=parent.is_leader), name=f"region {region.id}")
+    get_logger().info("region split", region=parent.region.id, into=",".join(str(region.id) for region in regions))
+    store.listener.on_split(regions, is_leader=parent.is_leader)
+
+
+async def _start_split_peer(store: Store, region: metapb_pb2.Region, meta: metapb_pb2.Peer, *, lead: bool) -> None:
+    """Runs right after the turn that applied the split has written its batches."""
+    if region.id in store.peers and store.peers[region.id].storage.is_initialized:
+        return
+    peer = add_peer(store, region, meta, restarted=False)
+    if lead:
+        peer.node.campaign()
+    store.activate(region.id)
+
+
+def region_changed(store: Store, peer: Peer, kv_batch: WriteBatch, raft_batch: WriteBatch) -> None:
+    """After a membership change or split of this peer: destroy it when it is no longer a member, tell the listeners."""
+    meta = find_peer(peer.region, peer_id=peer.peer_id)
+    if meta is None:
+        _destroy(store, peer, peer.region, kv_batch, raft_batch)
+        return
+    peer.peer_cache[meta.id] = meta
+    store.listener.on_region_change(peer)
+
+
+def destroy_now(store: Store, peer: Peer, epoch: metapb_pb2.RegionEpoch) -> None:
+    """Destroy a peer outside of apply (a tombstone message said so)."""
+    region = metapb_pb2.Region()
+    region.CopyFrom(peer.region)
+    if is_older(region.region_epoch, epoch):
+        region.region_epoch.conf_ver = max(epoch.conf_ver, region.region_epoch.conf_ver)
+    raft_batch, kv_batch = store.raft_db.batch(), store.kv_db.batch()
+    _destroy(store, peer, region, kv_batch, raft_batch)
+    store.kv_db.write(kv_batch)
+    store.raft_db.write(raft_batch)
+
+
+def _destroy(store: Store, peer: Peer, region: metapb_pb2.Region, kv_batch: WriteBatch, raft_batch: WriteBatch) -> None:
+    peer.destroyed = True
+    peer.storage.clear(raft_batch, kv_batch)
+    if find_peer(region, store_id=store.store_id) is None:
+        tombstone = metapb_pb2.Region()
+        tombstone.CopyFrom(region)
+        tombstone.peers.append(peer.peer_cache[peer.peer_id])
+        region = tombstone
+    kv_batch.put(CF_RAFT, keys.region_state_key(region.id), region_state_bytes(region, serverpb.Tombstone))
+    store.tombstones[region.id] = region
+    store.peers.pop(region.id, None)
+    peer.fail_all(RegionNotFound(region.id))
+    get_logger().info("peer destroyed", region=region.id, peer=peer.peer_id)
+    store.listener.on_destroy(region.id)
+
+
+def propose_log_gc(store: Store, peer: Peer) -> None:
+    """Cut the log up to what every follower has, or further when it grew too long; a lagging follower gets a snapshot."""
+    if not peer.is_leader or peer.snapshot is not None:
+        return
+    storage = peer.storage
+    applied, first = storage.apply_state.applied_index, storage.first_index()
+    matched = applied
+    for meta in peer.region.peers:
+        progress = peer.node.progress(meta.id)
+        if progress is not None:
+            matched = min(matched, progress.match)
+    index = (
+        matched
+        if applied - first < store.config.raft_log_gc_count_limit
+        else applied - store.config.raft_log_gc_count_limit // 4
+    )
+    if index <= first or index - first < store.config.raft_log_gc_threshold:
+        return
+    command = commands.admin_command(peer.region, commands.compact_log(index, storage.term(index)))
+    try:
+        peer.node.propose(command.SerializeToString())
+    except RaftError:  # leadership moves; the next leader cuts
+        return
+    store.activate(peer.region.id)

@@ -1,0 +1,305 @@
+"""One peer of one region on this store: its Raft node, its storage, and who waits for its log and reads.
+
+Proposals wait in index order; the entry applied at an index answers the proposal made there in the same term, any other
+entry there means that the proposal was lost. Reads wait for an index confirmed by the leader, then for the apply
+index to reach it. Everything runs on the store loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from core_py.errors import DbError
+from core_py.ports import Random
+from core_py.region_errors import (
+    EpochNotMatch,
+    NotLeader,
+    RaftEntryTooLarge,
+    ReadIndexNotReady,
+    ServerIsBusy,
+    StaleCommand,
+)
+from protos.kvproto import metapb_pb2
+from tikv_py.mvcc.txn import Modify
+from tikv_py.raft.config import RaftConfig
+from tikv_py.raft.errors import ConfChangeRefused, NotLeaderError, ProposalDropped, RaftError
+from tikv_py.raft.messages import ConfChange, Message, StateRole
+from tikv_py.raft.node import RawNode
+from tikv_py.raftstore import commands
+from tikv_py.raftstore.apply import Applied, Applier, LocalWrites
+from tikv_py.raftstore.config import RaftstoreConfig
+from tikv_py.raftstore.peer_storage import PeerStorage
+from tikv_py.raftstore.region import find_peer
+
+MERGED_WRITE_MAX_BYTES = 1 << 20  # client writes of one turn share an entry up to this size
+WRITE_OVERHEAD = 64  # protobuf and log overhead per change, for size estimates
+
+
+@dataclass(slots=True)
+class PendingWrite:
+    """A client write that waits to be proposed; the future gives an `Applied`."""
+
+    modifies: list[Modify]
+    ranges: list[tuple[str, bytes, bytes]]
+    size: int
+    version: int
+    """The region version the keys were checked against; a split in between makes the write void."""
+    future: asyncio.Future[Applied]
+
+
+@dataclass(slots=True)
+class Proposal:
+    """An appended entry and who waits for it."""
+
+    index: int
+    term: int
+    futures: list[asyncio.Future[Applied]]
+    local: LocalWrites | None
+
+
+@dataclass(slots=True)
+class Flow:
+    """Traffic since the last heartbeat to PD."""
+
+    written_bytes: int = 0
+    written_keys: int = 0
+    read_bytes: int = 0
+    read_keys: int = 0
+
+
+@dataclass(slots=True)
+class _ReadWait:
+    index: int
+    future: asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class SnapshotProgress:
+    """A snapshot on its way in: the Ready that carried it and what that Ready still owes."""
+
+    number: int
+    index: int
+    old_region: metapb_pb2.Region
+    messages: list[Message] = field(default_factory=list)
+
+
+class Peer:
+    """See the module's text."""
+
+    def __init__(
+        self, storage: PeerStorage, meta: metapb_pb2.Peer, config: RaftstoreConfig, rng: Random, *, restarted: bool
+    ) -> None:
+        self.storage = storage
+        self.peer_id = peer_id = meta.id
+        self.node = RawNode(
+            RaftConfig(
+                id=peer_id,
+                election_ticks=config.raft_election_timeout_ticks,
+                heartbeat_ticks=config.raft_heartbeat_ticks,
+                max_bytes_per_msg=config.raft_max_size_per_msg,
+                max_inflight_msgs=config.raft_max_inflight_msgs,
+                applied=storage.apply_state.applied_index,
+                restarted=restarted,
+            ),
+            storage,
+            rng,
+        )
+        self.applier = Applier(storage, lambda: self.node)
+        self.pending_writes: list[PendingWrite] = []
+        self.proposals: deque[Proposal] = deque()
+        self.reads: dict[bytes, asyncio.Future[None]] = {}
+        self.read_waits: list[_ReadWait] = []
+        self.snapshot: SnapshotProgress | None = None
+        self.unsynced = 0
+        self.destroyed = False
+        self.unwritten = False
+        """Entries count as applied whose batch this turn has not written yet."""
+        self.flow = Flow()
+        self.approximate_size = 0
+        self.approximate_keys = 0
+        self.peer_cache: dict[int, metapb_pb2.Peer] = {meta.id: meta}
+        """Peers learned from messages, for answers to those the region does not list (yet)."""
+        self.heard: dict[int, float] = {}
+        """When each follower was last heard, in seconds of the monotonic clock; the leader reports silent ones."""
+        self._config = config
+        self._read_number = 0
+
+    @property
+    def region(self) -> metapb_pb2.Region:
+        """The region as applied."""
+        return self.storage.region
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether the node leads."""
+        return self.node.role is StateRole.LEADER
+
+    def meta(self) -> metapb_pb2.Peer:
+        """This peer as the region lists it."""
+        return find_peer(self.region, peer_id=self.peer_id) or self.peer_cache[self.peer_id]
+
+    def leader(self) -> metapb_pb2.Peer | None:
+        """The leader as far as known."""
+        return find_peer(self.region, peer_id=self.node.leader_id) if self.node.leader_id else None
+
+    def not_leader(self) -> NotLeader:
+        """The error that points at the leader."""
+        leader = self.leader()
+        return NotLeader(self.region.id, None if leader is not None and leader.id == self.peer_id else leader)
+
+    def can_read_locally(self) -> bool:
+        """Whether the leader holds a lease and has applied its own term, so that its state is the newest."""
+        return self.is_leader and self.storage.applied_term == self.node.term and self.node.in_lease()
+
+    def write(self, modifies: list[Modify], ranges: list[tuple[str, bytes, bytes]]) -> asyncio.Future[Applied]:
+        """Queue a write for the next turn. Raises NotLeader, ServerIsBusy, RaftEntryTooLarge."""
+        if not self.is_leader:
+            raise self.not_leader()
+        if len(self.pending_writes) >= self._config.max_pending_writes:
+            raise ServerIsBusy(f"region {self.region.id} has {len(self.pending_writes)} writes waiting")
+        size = sum([len(key) + len(value or b"") + WRITE_OVERHEAD for _, key, value in modifies])
+        if size > self._config.raft_entry_max_size:
+            raise RaftEntryTooLarge(self.region.id, size)
+        future: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
+        version = self.region.region_epoch.version
+        self.pending_writes.append(PendingWrite(modifies, ranges, size, version, future))
+        return future
+
+    def propose_pending(self) -> None:
+        """Propose the writes of this turn, as few entries as fit."""
+        version = self.region.region_epoch.version
+        pending = [one for one in self.pending_writes if one.version == version]
+        for stale in self.pending_writes:
+            if stale.version != version:
+                fail([stale.future], EpochNotMatch(f"region {self.region.id} was split meanwhile", (self.region,)))
+        self.pending_writes = []
+        at = 0
+        while at < len(pending):
+            size, end = pending[at].size, at + 1
+            while end < len(pending) and size + pending[end].size <= MERGED_WRITE_MAX_BYTES:
+                size += pending[end].size
+                end += 1
+            group = pending[at:end]
+            at = end
+            modifies = group[0].modifies if len(group) == 1 else [m for one in group for m in one.modifies]
+            ranges = [r for one in group for r in one.ranges]
+            futures = [one.future for one in group]
+            try:
+                data = commands.write_command(self.region, modifies, ranges)
+                index = self.node.propose(data)
+            except RaftError as error:
+                fail(futures, self.to_region_error(error))
+                continue
+            local = (self.region.region_epoch, modifies, ranges)
+            self.proposals.append(Proposal(index, self.node.term, futures, local))
+
+    def propose_admin(self, data: bytes) -> asyncio.Future[Applied]:
+        """Append an admin command. Raises region errors."""
+        try:
+            index = self.node.propose(data)
+        except RaftError as error:
+            raise self.to_region_error(error) from error
+        return self._await(index)
+
+    def propose_conf_change(self, change: ConfChange, data: bytes) -> asyncio.Future[Applied]:
+        """Append a membership change. Raises region errors, ConfChangeRefused."""
+        try:
+            index = self.node.propose_conf_change(change, data)
+        except ConfChangeRefused:
+            raise
+        except RaftError as error:
+            raise self.to_region_error(error) from error
+        return self._await(index)
+
+    def _await(self, index: int) -> asyncio.Future[Applied]:
+        future: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
+        self.proposals.append(Proposal(index, self.node.term, [future], None))
+        return future
+
+    def to_region_error(self, error: RaftError) -> DbError:
+        """What the client is told about a refusal of the core."""
+        if isinstance(error, NotLeaderError):
+            return self.not_leader()
+        if isinstance(error, ProposalDropped):
+            return ServerIsBusy(error.message)
+        return StaleCommand(self.region.id)
+
+    def take_proposal(self, index: int, term: int) -> Proposal | None:
+        """The proposal answered by the entry (index, term); those it overtakes are lost and told so."""
+        proposals = self.proposals
+        while proposals and proposals[0].index <= index:
+            proposal = proposals.popleft()
+            if proposal.index == index and proposal.term == term:
+                return proposal
+            fail(proposal.futures, StaleCommand(self.region.id))
+        return None
+
+    def read_index(self) -> asyncio.Future[None]:
+        """Ask for a confirmed read; done when this peer's state is new enough. Raises region errors."""
+        self._read_number += 1
+        context = self.peer_id.to_bytes(8, "big") + self._read_number.to_bytes(8, "big")
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            self.node.read_index(context)
+        except NotLeaderError as error:
+            raise self.not_leader() from error
+        except RaftError as error:
+            raise ReadIndexNotReady(self.region.id, error.message) from error
+        self.reads[context] = future
+        return future
+
+    def on_read_state(self, index: int, context: bytes) -> None:
+        """The leader confirmed a read at `index`."""
+        future = self.reads.pop(context, None)
+        if future is None or future.done():
+            return
+        if index <= self.storage.apply_state.applied_index:
+            future.set_result(None)
+        else:
+            self.read_waits.append(_ReadWait(index, future))
+
+    def on_applied(self) -> None:
+        """The apply index moved: answer the reads it reaches."""
+        applied = self.storage.apply_state.applied_index
+        left = []
+        for wait in self.read_waits:
+            if wait.future.done():
+                continue
+            if wait.index <= applied:
+                wait.future.set_result(None)
+            else:
+                left.append(wait)
+        self.read_waits = left
+
+    def on_role_change(self) -> None:
+        """Reads asked under another leader are lost; proposals wait for what the log becomes."""
+        if not self.is_leader:
+            pending, self.pending_writes = self.pending_writes, []
+            error = self.not_leader()
+            for one in pending:
+                fail([one.future], error)
+        reads, self.reads = self.reads, {}
+        for future in reads.values():
+            if not future.done():
+                future.set_exception(ReadIndexNotReady(self.region.id, "the leader changed"))
+
+    def fail_all(self, error: DbError) -> None:
+        """Nobody waits on a peer that is gone."""
+        for write in self.pending_writes:
+            fail([write.future], error)
+        for proposal in self.proposals:
+            fail(proposal.futures, error)
+        for future in [*self.reads.values(), *(wait.future for wait in self.read_waits)]:
+            if not future.done():
+                future.set_exception(error)
+        self.pending_writes, self.reads, self.read_waits = [], {}, []
+        self.proposals.clear()
+
+
+def fail(futures: list[asyncio.Future[Applied]], error: DbError) -> None:
+    """Give every waiter the error."""
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)

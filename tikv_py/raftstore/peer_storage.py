@@ -1,0 +1,260 @@
+"""What one peer keeps: its raft log and states, read for the Raft core and written in batches for the store loop.
+
+Two databases. The raft database holds log entries and the raft state; it is synced before anything that was promised leaves the
+store. The kv database holds data, apply state and region state; apply writes are not synced, because the apply state is in the
+same batch as the data: after a loss of power the log is applied again from there.
+
+Invariants: applied <= committed <= last; the log from truncated + 1 to last is contiguous; entries up to the synced last index
+survive a loss of power; the log is truncated only after the kv database is synced up to the truncated index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from core_py.errors import invariant
+from protos.kvproto import eraftpb_pb2, metapb_pb2
+from protos.kvproto import raft_serverpb_pb2 as serverpb
+from tikv_py.engine.port import CF_DEFAULT, CF_RAFT, Engine, WriteBatch
+from tikv_py.raft.errors import LogCompacted, LogUnavailable, SnapshotTemporarilyUnavailable
+from tikv_py.raft.messages import ConfState, Entry, HardState, Snapshot
+from tikv_py.raft.storage import limit_bytes
+from tikv_py.raftstore import codec, keys
+
+RAFT_INIT_LOG_TERM = 5
+RAFT_INIT_LOG_INDEX = 5
+ENTRY_CACHE_MAX = 4096  # entries kept in memory per peer; older ones are read from the raft database
+ENTRY_CACHE_MAX_BYTES = 8 << 20
+
+
+@dataclass(slots=True)
+class ApplyState:
+    """How far the log is applied, and where it begins."""
+
+    applied_index: int = 0
+    truncated_index: int = 0
+    truncated_term: int = 0
+
+    def to_bytes(self) -> bytes:
+        """RaftApplyState."""
+        state = serverpb.RaftApplyState(applied_index=self.applied_index, commit_index=self.applied_index)
+        state.truncated_state.index, state.truncated_state.term = self.truncated_index, self.truncated_term
+        return state.SerializeToString()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ApplyState:
+        """The inverse of `to_bytes`."""
+        state = serverpb.RaftApplyState.FromString(data)
+        return cls(state.applied_index, state.truncated_state.index, state.truncated_state.term)
+
+
+def initial_apply_state() -> ApplyState:
+    """Of a region made by bootstrap or split: as if the log up to index 5 had been applied and cut."""
+    return ApplyState(RAFT_INIT_LOG_INDEX, RAFT_INIT_LOG_INDEX, RAFT_INIT_LOG_TERM)
+
+
+def raft_state_bytes(hard_state: HardState, last_index: int) -> bytes:
+    """RaftLocalState."""
+    hard = eraftpb_pb2.HardState(term=hard_state.term, vote=hard_state.vote, commit=hard_state.commit)
+    return serverpb.RaftLocalState(hard_state=hard, last_index=last_index).SerializeToString()
+
+
+def region_state_bytes(region: metapb_pb2.Region, state: serverpb.PeerState) -> bytes:
+    """RegionLocalState."""
+    return serverpb.RegionLocalState(state=state, region=region).SerializeToString()
+
+
+def load_raft_state(raft_db: Engine, region_id: int) -> tuple[HardState, int] | None:
+    """(hard state, last index) of a region, or None."""
+    data = raft_db.get(CF_DEFAULT, keys.raft_state_key(region_id))
+    if data is None:
+        return None
+    state = serverpb.RaftLocalState.FromString(data)
+    hard = state.hard_state
+    return HardState(hard.term, hard.vote, hard.commit), state.last_index
+
+
+def write_initial_raft_state(raft_db: Engine, batch: WriteBatch, region_id: int) -> None:
+    """Prepare the raft state of a region born by split or bootstrap.
+
+    A state that exists is kept where it is further (the split is applied again after a crash); a vote given before the
+    peer knew its region is kept too, or it could vote twice in a term.
+    """
+    existing = load_raft_state(raft_db, region_id)
+    if existing is not None and existing[1] >= RAFT_INIT_LOG_INDEX:
+        return
+    term, vote = RAFT_INIT_LOG_TERM, 0
+    if existing is not None and existing[0].term >= term:
+        term, vote = existing[0].term, existing[0].vote
+    hard_state = HardState(term, vote, RAFT_INIT_LOG_INDEX)
+    batch.put(CF_DEFAULT, keys.raft_state_key(region_id), raft_state_bytes(hard_state, RAFT_INIT_LOG_INDEX))
+
+
+SnapshotMaker = Callable[[int], Snapshot]
+
+
+@dataclass(slots=True)
+class PeerStorage:
+    """`tikv_py.raft.storage.RaftStorage` of one peer."""
+
+    raft_db: Engine
+    region: metapb_pb2.Region
+    apply_state: ApplyState
+    hard_state: HardState
+    last: int
+    last_term: int
+    applied_term: int
+    make_snapshot: SnapshotMaker | None = None
+    """Makes a snapshot of the applied state for a peer; set by the store."""
+    _cache: list[Entry] = field(default_factory=list)
+    _cache_bytes: int = 0
+
+    @classmethod
+    def load(cls, raft_db: Engine, kv_db: Engine, region: metapb_pb2.Region) -> PeerStorage:
+        """Read a peer's states; a peer without any is uninitialized and waits for a snapshot."""
+        data = kv_db.get(CF_RAFT, keys.apply_state_key(region.id))
+        apply_state = ApplyState.from_bytes(data) if data is not None else ApplyState()
+        raft_state = load_raft_state(raft_db, region.id)
+        if raft_state is None and data is not None:
+            raft_state = (
+                HardState(apply_state.truncated_term, 0, apply_state.truncated_index),
+                apply_state.truncated_index,
+            )
+        hard_state, last = raft_state or (HardState(), 0)
+        invariant(
+            last >= apply_state.applied_index,
+            f"region {region.id}: applied index {apply_state.applied_index} is past the log's end {last}: synced log is lost",
+        )
+        if hard_state.commit < apply_state.applied_index:
+            hard_state = HardState(hard_state.term, hard_state.vote, apply_state.applied_index)
+        storage = cls(raft_db, region, apply_state, hard_state, last, 0, 0)
+        storage.last_term = storage.term(last)
+        storage.applied_term = storage.term(apply_state.applied_index)
+        return storage
+
+    @property
+    def is_initialized(self) -> bool:
+        """Whether the peer knows its region."""
+        return len(self.region.peers) > 0
+
+    def initial_state(self) -> tuple[HardState, ConfState]:
+        """For the core, at start."""
+        return self.hard_state, codec.conf_state_of_peers(self.region.peers)
+
+    def first_index(self) -> int:
+        """The first index the log holds."""
+        return self.apply_state.truncated_index + 1
+
+    def last_index(self) -> int:
+        """The last index the log holds."""
+        return self.last
+
+    def term(self, index: int) -> int:
+        """The term at an index. Raises LogCompacted, LogUnavailable."""
+        if index == self.apply_state.truncated_index:
+            return self.apply_state.truncated_term
+        if index == self.last and self.last_term:
+            return self.last_term
+        return self.entries(index, index + 1, None)[0].term
+
+    def entries(self, low: int, high: int, max_bytes: int | None) -> list[Entry]:
+        """Entries of [low, high), from memory or the raft database."""
+        if low <= self.apply_state.truncated_index:
+            raise LogCompacted(f"entry {low} of region {self.region.id} is compacted")
+        if high > self.last + 1:
+            raise LogUnavailable(f"entries up to {high} of region {self.region.id} asked, the last one is {self.last}")
+        cache = self._cache
+        if cache and low >= cache[0].index:
+            offset = cache[0].index
+            return limit_bytes(cache[low - offset : high - offset], max_bytes)
+        region_id = self.region.id
+        out: list[Entry] = []
+        size = 0
+        while low < high and (max_bytes is None or not out or size < max_bytes):
+            step = min(high, low + 256)
+            pairs = self.raft_db.scan(CF_DEFAULT, keys.log_key(region_id, low), keys.log_key(region_id, step))
+            invariant(
+                len(pairs) == step - low, f"region {region_id}: entries {low}..{step} are missing from the raft log"
+            )
+            batch = [codec.entry_from_pb(eraftpb_pb2.Entry.FromString(data)) for _, data in pairs]
+            out += batch
+            size += sum([len(entry.data) for entry in batch])
+            low = step
+        return limit_bytes(out, max_bytes)
+
+    def snapshot(self, request_index: int, to: int) -> Snapshot:
+        """A snapshot of the applied state. Raises SnapshotTemporarilyUnavailable."""
+        if self.make_snapshot is None or self.apply_state.applied_index < request_index:
+            raise SnapshotTemporarilyUnavailable(f"region {self.region.id} has not applied index {request_index} yet")
+        return self.make_snapshot(to)
+
+    def append(self, batch: WriteBatch, entries: tuple[Entry, ...]) -> None:
+        """Add entries to a raft database batch, cutting what they replace."""
+        region_id = self.region.id
+        first = entries[0].index
+        for entry in entries:
+            batch.put(CF_DEFAULT, keys.log_key(region_id, entry.index), codec.entry_to_pb(entry).SerializeToString())
+        last = entries[-1].index
+        for index in range(last + 1, self.last + 1):
+            batch.delete(CF_DEFAULT, keys.log_key(region_id, index))
+        self.last, self.last_term = last, entries[-1].term
+        self._cache_entries(first, entries)
+
+    def _cache_entries(self, first: int, entries: tuple[Entry, ...]) -> None:
+        cache = self._cache
+        if cache:
+            keep = first - cache[0].index
+            if keep < 0:
+                cache.clear()
+            else:
+                del cache[keep:]
+        cache.extend(entries)
+        self._cache_bytes += sum([len(entry.data) for entry in entries])
+        if len(cache) > ENTRY_CACHE_MAX or self._cache_bytes > ENTRY_CACHE_MAX_BYTES:
+            self.trim_cache(self.apply_state.applied_index)
+
+    def trim_cache(self, below: int) -> None:
+        """Forget cached entries that are applied, down to a quarter of the limits."""
+        cache = self._cache
+        if not cache:
+            return
+        keep_from = max(len(cache) - ENTRY_CACHE_MAX // 4, 0)
+        keep_from = min(keep_from, max(below - cache[0].index + 1, 0))
+        del cache[:keep_from]
+        self._cache_bytes = sum([len(entry.data) for entry in cache])
+
+    def put_raft_state(self, batch: WriteBatch) -> None:
+        """Add the raft state to a raft database batch."""
+        batch.put(CF_DEFAULT, keys.raft_state_key(self.region.id), raft_state_bytes(self.hard_state, self.last))
+
+    def put_apply_state(self, batch: WriteBatch) -> None:
+        """Add the apply state to a kv database batch."""
+        batch.put(CF_RAFT, keys.apply_state_key(self.region.id), self.apply_state.to_bytes())
+
+    def put_region_state(self, batch: WriteBatch, state: serverpb.PeerState = serverpb.Normal) -> None:
+        """Add the region state to a kv database batch."""
+        batch.put(CF_RAFT, keys.region_state_key(self.region.id), region_state_bytes(self.region, state))
+
+    def reset_to_snapshot(self, batch: WriteBatch, index: int, term: int) -> None:
+        """Forget the log in favour of a snapshot at (index, term): raft database part."""
+        region_id = self.region.id
+        batch.delete_range(CF_DEFAULT, keys.log_key(region_id, 0), keys.log_key(region_id, self.last + 1))
+        self._cache.clear()
+        self._cache_bytes = 0
+        self.apply_state = ApplyState(index, index, term)
+        self.last, self.last_term, self.applied_term = index, term, term
+        if self.hard_state.commit < index:
+            self.hard_state = HardState(max(self.hard_state.term, term), self.hard_state.vote, index)
+        self.put_raft_state(batch)
+
+    def clear(self, raft_batch: WriteBatch, kv_batch: WriteBatch) -> None:
+        """Remove everything of a destroyed peer but its tombstone."""
+        region_id = self.region.id
+        raft_batch.delete_range(CF_DEFAULT, keys.log_key(region_id, 0), keys.log_key(region_id, self.last + 1))
+        raft_batch.delete(CF_DEFAULT, keys.raft_state_key(region_id))
+        kv_batch.delete(CF_RAFT, keys.apply_state_key(region_id))
+        if self.is_initialized:
+            start, end = keys.data_range(self.region.start_key, self.region.end_key)
+            for cf in ("default", "lock", "write"):
+                kv_batch.delete_range(cf, start, end)

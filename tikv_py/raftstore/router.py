@@ -1,0 +1,132 @@
+"""Sending raft messages to other stores: one BatchRaft stream per store, batched, bounded, never waiting.
+
+Raft tolerates loss, so a full queue or a broken stream drops messages and tells the store loop, which makes the core probe the
+follower instead of pipelining to it. Addresses come from PD and are looked up again after each failure, because a store may
+come back elsewhere. Snapshots have their own stream each, at most `MAX_SNAPSHOTS` at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+
+from core_py.errors import DbError, RpcError
+from core_py.ports import Channel, StreamCall, Transport, Workers, methods_of
+from core_py.runtime.log import get_logger
+from core_py.runtime.tasks import TaskScope
+from protos.kvproto import raft_serverpb_pb2 as serverpb
+from protos.kvproto import tikvpb_pb2
+
+QUEUE_MAX = 8192  # messages waiting for one store; more are dropped
+BATCH_MAX = 256
+RECONNECT_DELAY_S = 0.2
+MAX_SNAPSHOTS = 4
+
+METHODS = methods_of(tikvpb_pb2.DESCRIPTOR.services_by_name["Tikv"])
+
+AddressResolver = Callable[[int], Awaitable[str]]
+
+
+class _StoreLink:
+    """The queue and stream to one store."""
+
+    def __init__(self, router: RaftRouter, store_id: int) -> None:
+        self._router = router
+        self._store_id = store_id
+        self.queue: deque[serverpb.RaftMessage] = deque()
+        self.wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Connect, send, and after a failure drop what waits and begin again."""
+        while True:
+            await self.wake.wait()
+            channel: Channel | None = None
+            try:
+                address = await self._router.resolve(self._store_id)
+                channel = self._router.transport.connect(address)
+                await self._send_all(channel.stream(METHODS["BatchRaft"], metadata=self._router.metadata))
+            except DbError as error:
+                get_logger().warn("raft link broken", store=self._store_id, error=str(error))
+                dropped = [message.region_id for message in self.queue]
+                self.queue.clear()
+                self.wake.clear()
+                self._router.on_unreachable(self._store_id, dropped)
+                await asyncio.sleep(RECONNECT_DELAY_S)
+            finally:
+                if channel is not None:
+                    await channel.close()
+
+    async def _send_all(self, stream: StreamCall) -> None:
+        while True:
+            if not self.queue:
+                self.wake.clear()
+                await self.wake.wait()
+            batch = tikvpb_pb2.BatchRaftMessage()
+            count = min(len(self.queue), BATCH_MAX)
+            batch.msgs.extend([self.queue.popleft() for _ in range(count)])
+            await stream.send(batch)
+
+
+class RaftRouter:
+    """Sends to every other store. `resolve` gives a store's address; `on_unreachable` hears of losses."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        workers: Workers,
+        store_id: int,
+        resolve: AddressResolver,
+        on_unreachable: Callable[[int, list[int]], None],
+    ) -> None:
+        self.transport = transport
+        self.metadata = (("source_store_id", str(store_id)),)
+        self.resolve = resolve
+        self.on_unreachable = on_unreachable
+        self._workers = workers
+        self._links: dict[int, _StoreLink] = {}
+        self._scope = TaskScope("raft router")
+        self._snapshots = asyncio.Semaphore(MAX_SNAPSHOTS)
+
+    def send(self, store_id: int, message: serverpb.RaftMessage) -> None:
+        """Queue a message; drops it when the queue is full."""
+        link = self._links.get(store_id)
+        if link is None:
+            link = self._links[store_id] = _StoreLink(self, store_id)
+            self._scope.spawn(link.run(), name=f"raft link to store {store_id}")
+        if len(link.queue) >= QUEUE_MAX:
+            self.on_unreachable(store_id, [message.region_id])
+            return
+        link.queue.append(message)
+        link.wake.set()
+
+    def send_snapshot(
+        self, store_id: int, message: serverpb.RaftMessage, chunks: Iterator[bytes], done: Callable[[bool], None]
+    ) -> None:
+        """Stream a snapshot in the background; `done` gets whether it arrived."""
+        self._scope.spawn(self._stream_snapshot(store_id, message, chunks, done), name=f"snapshot to store {store_id}")
+
+    async def _stream_snapshot(
+        self, store_id: int, message: serverpb.RaftMessage, chunks: Iterator[bytes], done: Callable[[bool], None]
+    ) -> None:
+        arrived = False
+        channel: Channel | None = None
+        try:
+            async with self._snapshots:
+                channel = self.transport.connect(await self.resolve(store_id))
+                stream = channel.stream(METHODS["Snapshot"])
+                await stream.send(serverpb.SnapshotChunk(message=message))
+                while (chunk := await self._workers.run(next, chunks, None)) is not None:
+                    await stream.send(serverpb.SnapshotChunk(data=chunk))
+                await stream.done_sending()
+                arrived = await stream.receive() is not None
+        except RpcError as error:
+            get_logger().warn("snapshot not delivered", store=store_id, region=message.region_id, error=str(error))
+        finally:
+            if channel is not None:
+                await channel.close()
+            done(arrived)
+
+    async def close(self) -> None:
+        """Stop sending."""
+        await self._scope.close()

@@ -1,0 +1,358 @@
+"""The store loop: all peers of a store in turns of drain, step, collect, persist, send, apply, answer.
+
+One turn handles everything that has arrived: ticks, raft messages, proposals. Then the Readys of all peers with work are
+collected, their log entries go into one raft batch (one sync for all regions: group commit) and their committed entries into one
+kv batch. Messages that promise durability leave when the sync is done; the loop does not wait for it, the next turn's writes
+collect meanwhile. A peer without work costs nothing in a turn.
+
+The order persist -> send -> apply -> answer is written here and nowhere else (`tikv_py.raft.ready` says why).
+
+Time: ticks are counted from the clock, so a stalled process catches up on missed ticks before it believes in its lease again;
+`lease_is_trusted` refuses local reads in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from core_py.ports import Clock, Random, Workers
+from core_py.region_errors import RegionNotFound
+from core_py.runtime.log import get_logger
+from core_py.runtime.tasks import TaskScope
+from protos.kvproto import metapb_pb2
+from protos.kvproto import raft_serverpb_pb2 as serverpb
+from tikv_py.engine.port import CF_DEFAULT, Engine, WriteBatch
+from tikv_py.raft.messages import Message, MsgType, StateRole
+from tikv_py.raft.ready import Ready
+from tikv_py.raftstore import codec, keys, lifecycle
+from tikv_py.raftstore.apply import Applied
+from tikv_py.raftstore.config import RaftstoreConfig
+from tikv_py.raftstore.peer import Peer
+from tikv_py.raftstore.router import RaftRouter
+from tikv_py.raftstore.snapshots import SnapshotManager
+
+MAX_CATCH_UP_TICKS = 64
+
+
+@dataclass(slots=True)
+class _Unsynced:
+    """A Ready whose entries are written but not yet durable."""
+
+    peer: Peer
+    number: int
+    messages: tuple[Message, ...]
+
+
+class StoreListener:
+    """What the rest of the store hears from the loop. The default hears nothing."""
+
+    def on_role_change(self, peer: Peer) -> None:
+        """A peer gained or lost leadership."""
+
+    def on_region_change(self, peer: Peer) -> None:
+        """A leader's region was split or changed members."""
+
+    def on_split(self, regions: list[metapb_pb2.Region], *, is_leader: bool) -> None:
+        """A region was split into these."""
+
+    def on_destroy(self, region_id: int) -> None:
+        """A peer is gone from this store."""
+
+    def on_apply(self, peer: Peer, entries: int) -> None:
+        """Entries were applied."""
+
+
+class Store:
+    """All peers of one store. `router` is set before `start`."""
+
+    router: RaftRouter
+
+    def __init__(
+        self,
+        store_id: int,
+        raft_db: Engine,
+        kv_db: Engine,
+        config: RaftstoreConfig,
+        *,
+        clock: Clock,
+        rng: Random,
+        workers: Workers,
+        on_failure: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self.store_id = store_id
+        self.raft_db = raft_db
+        self.kv_db = kv_db
+        self.config = config
+        self.clock = clock
+        self.rng = rng
+        self.workers = workers
+        self.listener = StoreListener()
+        self.peers: dict[int, Peer] = {}
+        self.tombstones: dict[int, metapb_pb2.Region] = {}
+        self.snapshots = SnapshotManager(self)
+        self.scope = TaskScope("store", on_failure=on_failure)
+        self._inbox: list[serverpb.RaftMessage] = []
+        self._dirty: set[int] = set()
+        self._wake = asyncio.Event()
+        self._unsynced: list[_Unsynced] = []
+        self._must_sync = False
+        self._sync_wake = asyncio.Event()
+        self._last_tick = clock.monotonic()
+        self.turns = 0
+        self.syncs = 0
+
+    async def start(self) -> None:
+        """Load the peers of this store and begin."""
+        await lifecycle.load_peers(self)
+        self._last_tick = self.clock.monotonic()
+        self.scope.spawn(self._run(), name="store loop")
+        self.scope.spawn(self._run_sync(), name="store sync")
+        self.scope.spawn(self._run_ticks(), name="store ticks")
+        self.scope.spawn(self._run_log_gc(), name="store log gc")
+
+    async def stop(self) -> None:
+        """Stop the loop; what was not answered fails."""
+        await self.scope.close()
+        await self.router.close()
+        for peer in self.peers.values():
+            peer.fail_all(RegionNotFound(peer.region.id))
+
+    def deliver(self, message: serverpb.RaftMessage) -> None:
+        """A raft message arrived."""
+        self._inbox.append(message)
+        self._wake.set()
+
+    def activate(self, region_id: int) -> None:
+        """The peer has work (a proposal, a read, an answer)."""
+        self._dirty.add(region_id)
+        self._wake.set()
+
+    def on_unreachable(self, store_id: int, region_ids: list[int]) -> None:
+        """Messages to a store were lost."""
+        for region_id in region_ids:
+            peer = self.peers.get(region_id)
+            if peer is None:
+                continue
+            for other in peer.region.peers:
+                if other.store_id == store_id:
+                    peer.node.report_unreachable(other.id)
+            self.activate(region_id)
+
+    @property
+    def lease_is_trusted(self) -> bool:
+        """Whether the loop kept up with the clock, so that leases counted in ticks hold."""
+        return self.clock.monotonic() - self._last_tick < self.config.raft_base_tick_interval * 1.5
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            self._turn()
+            await asyncio.sleep(0)  # let arrivals of this moment share the next turn
+
+    async def _run_ticks(self) -> None:
+        interval = float(self.config.raft_base_tick_interval)
+        while True:
+            await asyncio.sleep(interval)
+            now = self.clock.monotonic()
+            due = max(1, min(int((now - self._last_tick) / interval + 0.25), MAX_CATCH_UP_TICKS))
+            self._last_tick = now
+            for region_id, peer in self.peers.items():
+                for _ in range(due):
+                    peer.node.tick()
+                self._dirty.add(region_id)
+            self._wake.set()
+
+    async def _run_log_gc(self) -> None:
+        while True:
+            await asyncio.sleep(float(self.config.raft_log_gc_tick_interval))
+            for peer in self.peers.values():
+                lifecycle.propose_log_gc(self, peer)
+
+    async def _run_sync(self) -> None:
+        while True:
+            await self._sync_wake.wait()
+            self._sync_wake.clear()
+            pending, self._unsynced = self._unsynced, []
+            must_sync, self._must_sync = self._must_sync, False
+            if must_sync:
+                await self.workers.sync(self.raft_db.sync_wal)
+                self.syncs += 1
+            for one in pending:
+                self._persisted(one)
+            self._wake.set()
+
+    def _persisted(self, one: _Unsynced) -> None:
+        peer = one.peer
+        peer.unsynced -= 1
+        if peer.destroyed:
+            return
+        if peer.snapshot is not None and peer.snapshot.number == one.number:
+            peer.snapshot.messages = list(one.messages)
+            self.scope.spawn(self.snapshots.bring_in(peer), name=f"snapshot of region {peer.region.id}")
+            return
+        peer.node.on_persist(one.number)
+        self.send(peer, one.messages)
+        self._dirty.add(peer.region.id)
+
+    def _turn(self) -> None:
+        self.turns += 1
+        inbox, self._inbox = self._inbox, []
+        for message in inbox:
+            lifecycle.handle_message(self, message)
+        raft_batch, kv_batch = self.raft_db.batch(), self.kv_db.batch()
+        unsynced: list[_Unsynced] = []
+        answers: list[tuple[Peer, list[tuple[asyncio.Future[Applied], Applied]]]] = []
+        dirty, self._dirty = sorted(self._dirty), set()
+        for region_id in dirty:
+            peer = self.peers.get(region_id)
+            if peer is None or peer.snapshot is not None:
+                continue
+            if peer.pending_writes:
+                peer.propose_pending()
+            rounds = 0
+            while peer.node.has_ready() and peer.snapshot is None and not peer.destroyed:
+                self._collect(peer, peer.node.ready(), (raft_batch, kv_batch), unsynced, answers)
+                rounds += 1
+                if rounds >= 16:  # the rest takes another turn, so that one region does not starve the others
+                    self._dirty.add(region_id)
+                    self._wake.set()
+                    break
+        self.raft_db.write(raft_batch)
+        if unsynced:
+            self._unsynced += unsynced
+            self._sync_wake.set()
+        self.kv_db.write(kv_batch)
+        for peer, done in answers:
+            peer.unwritten = False
+            self._answer(peer, done)
+
+    def _collect(
+        self,
+        peer: Peer,
+        ready: Ready,
+        batches: tuple[WriteBatch, WriteBatch],
+        unsynced: list[_Unsynced],
+        answers: list[tuple[Peer, list[tuple[asyncio.Future[Applied], Applied]]]],
+    ) -> None:
+        raft_batch, kv_batch = batches
+        self.send(peer, ready.messages)
+        if ready.soft_state is not None:
+            self._role_changed(peer)
+        storage = peer.storage
+        if ready.hard_state is not None:
+            storage.hard_state = ready.hard_state
+        if ready.snapshot is not None:
+            self.snapshots.begin(peer, ready.number, ready.snapshot, raft_batch)
+        if ready.entries:
+            storage.append(raft_batch, ready.entries)
+        if ready.entries or ready.hard_state is not None:
+            storage.put_raft_state(raft_batch)
+        peer.unsynced += 1
+        unsynced.append(_Unsynced(peer, ready.number, ready.persisted_messages))
+        self._must_sync |= ready.must_sync
+        if ready.committed_entries:
+            done = self._apply(peer, ready, kv_batch, raft_batch)
+            answers.append((peer, done))
+        for read in ready.read_states:
+            peer.on_read_state(read.index, read.context)
+
+    def _apply(
+        self, peer: Peer, ready: Ready, kv_batch: WriteBatch, raft_batch: WriteBatch
+    ) -> list[tuple[asyncio.Future[Applied], Applied]]:
+        """Apply committed entries; the futures are answered once the batch is written."""
+        storage = peer.storage
+        done: list[tuple[asyncio.Future[Applied], Applied]] = []
+        for entry in ready.committed_entries:
+            proposal = peer.take_proposal(entry.index, entry.term)
+            outcome = peer.applier.apply(kv_batch, entry, None if proposal is None else proposal.local)
+            storage.apply_state.applied_index = entry.index
+            storage.applied_term = entry.term
+            peer.flow.written_bytes += outcome.written_bytes
+            peer.flow.written_keys += outcome.written_keys
+            peer.approximate_size += outcome.written_bytes
+            peer.approximate_keys += outcome.written_keys
+            if proposal is not None:
+                done += [(future, outcome) for future in proposal.futures]
+            if outcome.new_regions:
+                lifecycle.create_split_peers(self, peer, outcome.new_regions, kv_batch, raft_batch)
+            if outcome.region_changed:
+                lifecycle.region_changed(self, peer, kv_batch, raft_batch)
+            if outcome.compact_to is not None:
+                self.scope.spawn(self._truncate_log(peer, outcome.compact_to[0]), name="log truncation")
+            peer.node.advance_apply_to(entry.index)
+            if peer.destroyed:
+                return done
+        storage.put_apply_state(kv_batch)
+        peer.unwritten = True
+        self.listener.on_apply(peer, len(ready.committed_entries))
+        return done
+
+    def _answer(self, peer: Peer, done: list[tuple[asyncio.Future[Applied], Applied]]) -> None:
+        for future, outcome in done:
+            if future.done():
+                continue
+            if outcome.error is not None:
+                future.set_exception(outcome.error)
+            else:
+                future.set_result(outcome)
+        peer.on_applied()
+
+    async def _truncate_log(self, peer: Peer, index: int) -> None:
+        """Delete log entries, after what they did is durable in the kv database."""
+        await self.workers.sync(self.kv_db.sync_wal)
+        if peer.destroyed:
+            return
+        region_id = peer.region.id
+        batch = self.raft_db.batch()
+        batch.delete_range(CF_DEFAULT, keys.log_key(region_id, 0), keys.log_key(region_id, index + 1))
+        self.raft_db.write(batch)
+        peer.storage.trim_cache(index)
+
+    def _role_changed(self, peer: Peer) -> None:
+        peer.on_role_change()
+        if peer.node.role in (StateRole.LEADER, StateRole.FOLLOWER):
+            get_logger().info(
+                "role",
+                region=peer.region.id,
+                role=peer.node.role.value,
+                term=peer.node.term,
+                leader=peer.node.leader_id,
+            )
+        self.listener.on_role_change(peer)
+
+    def send(self, peer: Peer, messages: tuple[Message, ...] | list[Message]) -> None:
+        """Hand raft messages to the router."""
+        for message in messages:
+            target = lifecycle.target_peer(peer, message.to)
+            if target is None:
+                continue
+            wire = serverpb.RaftMessage(region_id=peer.region.id)
+            wire.from_peer.CopyFrom(peer.meta())
+            wire.to_peer.CopyFrom(target)
+            wire.region_epoch.CopyFrom(peer.region.region_epoch)
+            if lifecycle.is_initial(message):
+                wire.start_key, wire.end_key = peer.region.start_key, peer.region.end_key
+            wire.message.CopyFrom(codec.message_to_pb(message))
+            if message.msg_type is MsgType.SNAPSHOT:
+                self.snapshots.send(peer, target, wire)
+            else:
+                self.router.send(target.store_id, wire)
+
+    def find(self, region_id: int) -> Peer:
+        """The peer of a region. Raises RegionNotFound."""
+        peer = self.peers.get(region_id)
+        if peer is None:
+            raise RegionNotFound(region_id)
+        return peer
+
+    async def admin(self, region_id: int, propose: Callable[[Peer], asyncio.Future[Applied]]) -> Applied:
+        """Propose an admin command and wait until it is applied. Raises region errors, AdminRefused."""
+        peer = self.find(region_id)
+        if not peer.is_leader:
+            raise peer.not_leader()
+        future = propose(peer)
+        self.activate(region_id)
+        return await future

@@ -1,0 +1,136 @@
+"""From a command's name to its handler, and errors back into responses.
+
+A command is answered in one of three ways, the cheapest that fits: at once (a read under the leader's lease), by the callback of a raft
+write (raw writes), or in a task of its own. Region errors go into `response.region_error`, as the protocol wants; what a response has no
+field for ends a unary call with a status, and leaves a batched command unanswered, as TiKV does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import Message
+
+from core_py.errors import DbError
+from core_py.ports import Clock, StatusError
+from core_py.region_errors import RegionError, ServerIsBusy
+from core_py.runtime.log import get_logger
+from core_py.runtime.tasks import TaskScope
+from tikv_py.raftstore.apply import Applied
+from tikv_py.server.metrics import StoreMetrics
+
+TASKS_MAX = 20_000  # commands running in tasks; more are answered ServerIsBusy
+
+Done = Callable[[Message], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """How one command is served."""
+
+    name: str
+    response: type[Any]
+    run: Callable[[Any], Awaitable[Any]]
+    now: Callable[[Any], Any] | None = None
+    """Answers at once, or gives None."""
+    write: Callable[[Any], asyncio.Future[Applied]] | None = None
+    """Proposes a write whose completion alone is the answer."""
+
+
+class Dispatcher:
+    """Runs commands by name."""
+
+    def __init__(self, commands: Mapping[str, Command], metrics: StoreMetrics, clock: Clock) -> None:
+        self._commands = commands
+        self._clock = clock
+        self._metrics = metrics
+        self._scope = TaskScope("commands")
+        self._durations = {name: metrics.grpc_duration.labels(name) for name in commands}
+        self._failures = {name: metrics.grpc_fail.labels(name) for name in commands}
+
+    async def unary(self, name: str, request: Message) -> Message:
+        """Serve one command to its end. Raises StatusError when the response cannot carry the failure."""
+        command = self._commands[name]
+        began = self._clock.monotonic()
+        try:
+            response = None if command.now is None else command.now(request)
+            if response is None:
+                response = await command.run(request)
+        except DbError as error:
+            response = self._failure(command, error)
+            if response is None:
+                raise StatusError("UNKNOWN", f"{error.code}: {error.message}") from error
+        self._durations[name].observe(self._clock.monotonic() - began)
+        result: Message = response
+        return result
+
+    def start(self, name: str, request: Message, done: Done) -> None:
+        """Serve a batched command; `done` gets its response, now or later."""
+        command = self._commands[name]
+        began = self._clock.monotonic()
+        duration = self._durations[name]
+        try:
+            if command.now is not None:
+                response = command.now(request)
+                if response is not None:
+                    duration.observe(self._clock.monotonic() - began)
+                    done(response)
+                    return
+            if command.write is not None:
+                future = command.write(request)
+                future.add_done_callback(lambda written: self._written(command, written, began, done))
+                return
+            if len(self._scope) >= TASKS_MAX:
+                raise ServerIsBusy(f"{TASKS_MAX} commands are running")
+        except DbError as error:
+            self._answer_failure(command, error, done)
+            return
+        self._scope.spawn(self._run(command, request, began, done), name=name)
+
+    def _written(self, command: Command, written: asyncio.Future[Applied], began: float, done: Done) -> None:
+        if written.cancelled():
+            return
+        error = written.exception()
+        if isinstance(error, DbError):
+            self._answer_failure(command, error, done)
+        elif error is None:
+            self._durations[command.name].observe(self._clock.monotonic() - began)
+            done(command.response())
+
+    async def _run(self, command: Command, request: Message, began: float, done: Done) -> None:
+        try:
+            response = await command.run(request)
+        except DbError as error:
+            self._answer_failure(command, error, done)
+            return
+        self._durations[command.name].observe(self._clock.monotonic() - began)
+        done(response)
+
+    def _answer_failure(self, command: Command, error: DbError, done: Done) -> None:
+        response = self._failure(command, error)
+        if response is None:
+            get_logger().warn("command left unanswered", command=command.name, error=str(error))
+        else:
+            done(response)
+
+    def _failure(self, command: Command, error: DbError) -> Message | None:
+        """The response that carries the error, or None when it has no place for it."""
+        self._failures[command.name].inc()
+        if isinstance(error, ServerIsBusy):
+            self._metrics.scheduler_busy.labels("commit").inc()
+        if isinstance(error, RegionError):
+            response: Message = command.response(region_error=error.to_pb())
+            return response
+        for name in ("error", "other_error"):
+            descriptor = command.response.DESCRIPTOR.fields_by_name.get(name)
+            if descriptor is not None and descriptor.type == descriptor.TYPE_STRING:
+                response = command.response(**{name: f"{error.code}: {error.message}"})
+                return response
+        return None
+
+    async def close(self) -> None:
+        """End the commands that still run."""
+        await self._scope.close()

@@ -1,0 +1,128 @@
+"""Transactional reads: KvGet, KvBatchGet, KvScan, KvScanLock.
+
+Reads of a leader in lease are answered in the same turn (`get_now`), without a task; that is the common case of a point read.
+"""
+
+from __future__ import annotations
+
+from core_py.codec import memcomparable
+from protos.kvproto import kvrpcpb_pb2 as pb
+from tikv_py.engine.port import CF_LOCK
+from tikv_py.mvcc import keys, scanner
+from tikv_py.mvcc.errors import TxnError
+from tikv_py.mvcc.lock import Lock
+from tikv_py.mvcc.reader import MvccReader, snapshot_get
+from tikv_py.raftstore.keys import data_range
+from tikv_py.raftstore.peer import Peer
+from tikv_py.raftstore.region import check_key
+from tikv_py.server.key_errors import key_error, lock_info
+from tikv_py.txn.context import RegionAccess
+
+SCAN_LIMIT_MAX = 10_240
+SCAN_LOCK_LIMIT_MAX = 1 << 16
+
+
+class KvReadService:
+    """Handlers of the read commands."""
+
+    def __init__(self, access: RegionAccess) -> None:
+        self._access = access
+        self._engine = access.store.kv_db
+
+    def get_now(self, request: pb.GetRequest) -> pb.GetResponse | None:
+        """Answer at once when the leader's lease allows it."""
+        peer = self._access.lease_peer(request.context)
+        return None if peer is None else self._get(peer, request)
+
+    async def get(self, request: pb.GetRequest) -> pb.GetResponse:
+        """KvGet."""
+        return self._get(await self._access.readable(request.context), request)
+
+    def _get(self, peer: Peer, request: pb.GetRequest) -> pb.GetResponse:
+        key = request.key
+        check_key(peer.region, memcomparable.encode(key))
+        try:
+            value = snapshot_get(
+                MvccReader(self._engine), key, request.version, frozenset(request.context.resolved_locks)
+            )
+        except TxnError as error:
+            return pb.GetResponse(error=key_error(error))
+        peer.flow.read_keys += 1
+        if value is None:
+            return pb.GetResponse(not_found=True)
+        peer.flow.read_bytes += len(value)
+        return pb.GetResponse(value=value)
+
+    def batch_get_now(self, request: pb.BatchGetRequest) -> pb.BatchGetResponse | None:
+        """Answer at once when the leader's lease allows it."""
+        peer = self._access.lease_peer(request.context)
+        return None if peer is None else self._batch_get(peer, request)
+
+    async def batch_get(self, request: pb.BatchGetRequest) -> pb.BatchGetResponse:
+        """KvBatchGet: found pairs, and pairs with an error for locked keys."""
+        return self._batch_get(await self._access.readable(request.context), request)
+
+    def _batch_get(self, peer: Peer, request: pb.BatchGetRequest) -> pb.BatchGetResponse:
+        reader = MvccReader(self._engine)
+        resolved = frozenset(request.context.resolved_locks)
+        pairs = []
+        for key in request.keys:
+            check_key(peer.region, memcomparable.encode(key))
+            try:
+                value = snapshot_get(reader, key, request.version, resolved)
+            except TxnError as error:
+                pairs.append(pb.KvPair(error=key_error(error), key=key))
+                continue
+            if value is not None:
+                pairs.append(pb.KvPair(key=key, value=value))
+                peer.flow.read_bytes += len(value)
+        peer.flow.read_keys += len(request.keys)
+        return pb.BatchGetResponse(pairs=pairs)
+
+    async def scan(self, request: pb.ScanRequest) -> pb.ScanResponse:
+        """KvScan, clamped to the region; when reverse, start_key is the exclusive upper bound."""
+        peer = await self._access.readable(request.context)
+        low, high = (request.end_key, request.start_key) if request.reverse else (request.start_key, request.end_key)
+        start, end = clamp(peer, low, high)
+        items = scanner.scan(
+            self._engine,
+            scanner.ScanRequest(
+                start,
+                end,
+                request.version,
+                min(request.limit, SCAN_LIMIT_MAX),
+                reverse=request.reverse,
+                key_only=request.key_only,
+                resolved=frozenset(request.context.resolved_locks),
+            ),
+        )
+        peer.flow.read_keys += len(items)
+        pairs = []
+        for item in items:
+            if item.error is None:
+                pairs.append(pb.KvPair(key=item.user_key, value=item.value))
+            else:
+                pairs.append(pb.KvPair(error=key_error(item.error), key=item.user_key))
+        return pb.ScanResponse(pairs=pairs)
+
+    async def scan_lock(self, request: pb.ScanLockRequest) -> pb.ScanLockResponse:
+        """KvScanLock: locks with start_ts <= max_version, clamped to the region."""
+        peer = await self._access.readable(request.context)
+        start, end = clamp(peer, request.start_key, request.end_key)
+        limit = min(request.limit or SCAN_LOCK_LIMIT_MAX, SCAN_LOCK_LIMIT_MAX)
+        locks = []
+        for key, data in self._engine.scan(CF_LOCK, start, end):
+            lock = Lock.from_bytes(data)
+            if lock.start_ts <= request.max_version:
+                locks.append(lock_info(keys.user_key(key), lock))
+                if len(locks) == limit:
+                    break
+        return pb.ScanLockResponse(locks=locks)
+
+
+def clamp(peer: Peer, start_user_key: bytes, end_user_key: bytes) -> tuple[bytes, bytes]:
+    """The engine range of [start, end) of user keys inside the peer's region; an empty end means plus infinity."""
+    low, high = data_range(peer.region.start_key, peer.region.end_key)
+    start = max(low, keys.data_key(start_user_key)) if start_user_key else low
+    end = min(high, keys.data_key(end_user_key)) if end_user_key else high
+    return start, max(start, end)

@@ -1,0 +1,300 @@
+"""Transactional writes: prewrite, commit, rollbacks, pessimistic locks, status checks, lock resolving.
+
+Handlers translate: protobuf in, a decision over `tikv_py.mvcc.actions`, protobuf out. Key errors are answers; region errors are
+raised and put into the response by the dispatcher.
+"""
+
+from __future__ import annotations
+
+from protos.kvproto import kvrpcpb_pb2 as pb
+from tikv_py.engine.port import CF_LOCK, DATA_CFS
+from tikv_py.mvcc import keys
+from tikv_py.mvcc.actions import pessimistic_lock
+from tikv_py.mvcc.actions.check_secondary_locks import check_secondary_lock
+from tikv_py.mvcc.actions.check_txn_status import TxnStatus, TxnStatusRequest, check_txn_status
+from tikv_py.mvcc.actions.cleanup import cleanup
+from tikv_py.mvcc.actions.commit import commit
+from tikv_py.mvcc.actions.prewrite import Assertion, Mutation, MutationOp, PessimisticAction, PrewriteProps, prewrite
+from tikv_py.mvcc.errors import Committed, KeyIsLocked, TxnError
+from tikv_py.mvcc.lock import Lock
+from tikv_py.mvcc.reader import MvccReader
+from tikv_py.mvcc.txn import MvccTxn
+from tikv_py.server.key_errors import key_error, lock_info
+from tikv_py.server.kv_read import clamp
+from tikv_py.txn.context import RegionAccess
+from tikv_py.txn.scheduler import Scheduler, WaitPolicy
+
+RESOLVE_BATCH = 256
+
+_OPS = {
+    pb.Put: MutationOp.PUT,
+    pb.Del: MutationOp.DELETE,
+    pb.Lock: MutationOp.LOCK,
+    pb.Insert: MutationOp.INSERT,
+    pb.CheckNotExists: MutationOp.CHECK_NOT_EXISTS,
+}
+
+
+class KvWriteService:
+    """Handlers of the write commands."""
+
+    def __init__(self, access: RegionAccess, scheduler: Scheduler) -> None:
+        self._access = access
+        self._scheduler = scheduler
+        self._engine = access.store.kv_db
+
+    async def prewrite(self, request: pb.PrewriteRequest) -> pb.PrewriteResponse:
+        """KvPrewrite. Async commit and one-phase commit are declined by answering zero timestamps."""
+        mutations = [_mutation(request, at) for at in range(len(request.mutations))]
+        props = PrewriteProps(
+            primary=request.primary_lock,
+            start_ts=request.start_version,
+            lock_ttl_ms=request.lock_ttl,
+            txn_size=request.txn_size,
+            min_commit_ts=request.min_commit_ts,
+            for_update_ts=request.for_update_ts,
+            is_pessimistic=request.for_update_ts > 0,
+            skip_constraint_check=request.skip_constraint_check,
+            check_assertions=request.assertion_level != pb.Off,
+        )
+
+        def decide(txn: MvccTxn, reader: MvccReader) -> list[TxnError]:
+            errors: list[TxnError] = []
+            for mutation in mutations:
+                try:
+                    prewrite(txn, reader, props, mutation)
+                except KeyIsLocked as error:
+                    errors.append(error)
+                except TxnError as error:
+                    txn.modifies.clear()
+                    return [error]
+            if errors:
+                txn.modifies.clear()
+            return errors
+
+        user_keys = [mutation.user_key for mutation in mutations]
+        errors = await self._scheduler.run(request.context, user_keys, request.start_version, decide)
+        return pb.PrewriteResponse(errors=[key_error(error) for error in errors])
+
+    async def commit(self, request: pb.CommitRequest) -> pb.CommitResponse:
+        """KvCommit."""
+
+        def decide(txn: MvccTxn, reader: MvccReader) -> None:
+            for key in request.keys:
+                commit(txn, reader, key, request.commit_version)
+
+        try:
+            await self._scheduler.run(request.context, request.keys, request.start_version, decide)
+        except TxnError as error:
+            return pb.CommitResponse(error=key_error(error))
+        return pb.CommitResponse(commit_version=request.commit_version)
+
+    async def batch_rollback(self, request: pb.BatchRollbackRequest) -> pb.BatchRollbackResponse:
+        """KvBatchRollback."""
+
+        def decide(txn: MvccTxn, reader: MvccReader) -> None:
+            for key in request.keys:
+                cleanup(txn, reader, key, 0, protect_rollback=False)
+
+        try:
+            await self._scheduler.run(request.context, request.keys, request.start_version, decide)
+        except TxnError as error:
+            return pb.BatchRollbackResponse(error=key_error(error))
+        return pb.BatchRollbackResponse()
+
+    async def cleanup(self, request: pb.CleanupRequest) -> pb.CleanupResponse:
+        """KvCleanup: roll one key back, or say when it was committed."""
+
+        def decide(txn: MvccTxn, reader: MvccReader) -> None:
+            cleanup(txn, reader, request.key, request.current_ts, protect_rollback=True)
+
+        try:
+            await self._scheduler.run(request.context, [request.key], request.start_version, decide)
+        except Committed as committed:
+            return pb.CleanupResponse(commit_version=committed.commit_ts)
+        except TxnError as error:
+            return pb.CleanupResponse(error=key_error(error))
+        return pb.CleanupResponse()
+
+    async def pessimistic_lock(self, request: pb.PessimisticLockRequest) -> pb.PessimisticLockResponse:
+        """KvPessimisticLock, waiting for foreign locks within the request's limit."""
+        props = pessimistic_lock.LockProps(
+            request.primary_lock,
+            request.start_version,
+            request.for_update_ts or request.start_version,
+            request.lock_ttl,
+            request.min_commit_ts,
+            request.lock_only_if_exists,
+        )
+
+        def decide(txn: MvccTxn, reader: MvccReader) -> list[bytes | None]:
+            values = []
+            for mutation in request.mutations:
+                not_exist = mutation.assertion == pb.NotExist
+                values.append(pessimistic_lock.acquire(txn, reader, props, mutation.key, should_not_exist=not_exist))
+            return values
+
+        user_keys = [mutation.key for mutation in request.mutations]
+        policy = WaitPolicy(request.wait_timeout)
+        force = request.wake_up_mode == pb.WakeUpModeForceLock
+        try:
+            values = await self._scheduler.run_waiting(
+                request.context, user_keys, request.start_version, decide, policy
+            )
+        except TxnError as error:
+            response = pb.PessimisticLockResponse(errors=[key_error(error)])
+            if force:
+                response.results.add(type=pb.LockResultFailed)
+            return response
+        return _locked_response(request, values, force=force)
+
+    async def pessimistic_rollback(self, request: pb.PessimisticRollbackRequest) -> pb.PessimisticRollbackResponse:
+        """KVPessimisticRollback; without keys, of all the transaction's locks in the region."""
+        user_keys = list(request.keys)
+        if not user_keys:
+            user_keys = [
+                key
+                for key, lock in await self._locks_of(request.context, {request.start_version})
+                if lock.is_pessimistic
+            ]
+
+        def decide(txn: MvccTxn, reader: MvccReader) -> None:
+            for key in user_keys:
+                pessimistic_lock.rollback(txn, reader, key, request.for_update_ts)
+
+        await self._scheduler.run(request.context, user_keys, request.start_version, decide)
+        return pb.PessimisticRollbackResponse()
+
+    async def heart_beat(self, request: pb.TxnHeartBeatRequest) -> pb.TxnHeartBeatResponse:
+        """KvTxnHeartBeat."""
+        primary = request.primary_lock
+        try:
+            ttl_ms = await self._scheduler.run(
+                request.context,
+                [primary],
+                request.start_version,
+                lambda txn, reader: pessimistic_lock.heart_beat(txn, reader, primary, request.advise_lock_ttl),
+            )
+        except TxnError as error:
+            return pb.TxnHeartBeatResponse(error=key_error(error))
+        return pb.TxnHeartBeatResponse(lock_ttl=ttl_ms)
+
+    async def check_txn_status(self, request: pb.CheckTxnStatusRequest) -> pb.CheckTxnStatusResponse:
+        """KvCheckTxnStatus."""
+        question = TxnStatusRequest(
+            request.primary_key,
+            request.lock_ts,
+            request.caller_start_ts,
+            request.current_ts,
+            rollback_if_not_exist=request.rollback_if_not_exist,
+            force_sync_commit=request.force_sync_commit,
+            resolving_pessimistic_lock=request.resolving_pessimistic_lock,
+            verify_is_primary=request.verify_is_primary,
+        )
+
+        def decide(txn: MvccTxn, reader: MvccReader) -> TxnStatus:
+            return check_txn_status(txn, reader, question)
+
+        try:
+            status = await self._scheduler.run(request.context, [request.primary_key], request.lock_ts, decide)
+        except TxnError as error:
+            return pb.CheckTxnStatusResponse(error=key_error(error))
+        response = pb.CheckTxnStatusResponse(
+            commit_version=status.commit_ts, action=pb.Action.ValueType(status.action.value)
+        )
+        if status.lock is not None:
+            response.lock_ttl = status.lock.ttl_ms
+            response.lock_info.CopyFrom(lock_info(request.primary_key, status.lock))
+        return response
+
+    async def check_secondary_locks(self, request: pb.CheckSecondaryLocksRequest) -> pb.CheckSecondaryLocksResponse:
+        """KvCheckSecondaryLocks: all locks, or the commit timestamp found first (0 = rolled back)."""
+
+        def decide(txn: MvccTxn, reader: MvccReader) -> pb.CheckSecondaryLocksResponse:
+            locks = []
+            for key in request.keys:
+                status = check_secondary_lock(txn, reader, key)
+                if status.lock is None:
+                    return pb.CheckSecondaryLocksResponse(commit_ts=status.commit_ts)
+                locks.append(lock_info(key, status.lock))
+            return pb.CheckSecondaryLocksResponse(locks=locks)
+
+        return await self._scheduler.run(request.context, request.keys, request.start_version, decide)
+
+    async def resolve_lock(self, request: pb.ResolveLockRequest) -> pb.ResolveLockResponse:
+        """KvResolveLock: of given keys, or of all locks of one or several transactions in the region."""
+        outcomes = {info.txn: info.status for info in request.txn_infos} or {
+            request.start_version: request.commit_version
+        }
+        try:
+            if request.keys:
+                start_ts = request.start_version
+                await self._resolve(request.context, list(request.keys), start_ts, outcomes[start_ts])
+                return pb.ResolveLockResponse()
+            by_txn: dict[int, list[bytes]] = {}
+            for key, lock in await self._locks_of(request.context, set(outcomes)):
+                by_txn.setdefault(lock.start_ts, []).append(key)
+            for start_ts in sorted(by_txn):
+                found = by_txn[start_ts]
+                for at in range(0, len(found), RESOLVE_BATCH):
+                    await self._resolve(request.context, found[at : at + RESOLVE_BATCH], start_ts, outcomes[start_ts])
+        except TxnError as error:
+            return pb.ResolveLockResponse(error=key_error(error))
+        return pb.ResolveLockResponse()
+
+    async def _resolve(self, context: pb.Context, user_keys: list[bytes], start_ts: int, commit_ts: int) -> None:
+        def decide(txn: MvccTxn, reader: MvccReader) -> None:
+            for key in user_keys:
+                if commit_ts:
+                    commit(txn, reader, key, commit_ts)
+                else:
+                    cleanup(txn, reader, key, 0, protect_rollback=False)
+
+        await self._scheduler.run(context, user_keys, start_ts, decide)
+
+    async def _locks_of(self, context: pb.Context, start_timestamps: set[int]) -> list[tuple[bytes, Lock]]:
+        """(user key, lock) of the transactions' locks in the region."""
+        peer = await self._access.readable(context)
+        start, end = clamp(peer, b"", b"")
+        found = []
+        for key, data in self._engine.scan(CF_LOCK, start, end):
+            lock = Lock.from_bytes(data)
+            if lock.start_ts in start_timestamps:
+                found.append((keys.user_key(key), lock))
+        return found
+
+    async def delete_range(self, request: pb.DeleteRangeRequest) -> pb.DeleteRangeResponse:
+        """KvDeleteRange: physical, for data that nothing reads any more."""
+        peer = self._access.leader(request.context)
+        if not request.notify_only:
+            start, end = clamp(peer, request.start_key, request.end_key)
+            if start < end:
+                await self._scheduler.write_unlatched(request.context, [(cf, start, end) for cf in DATA_CFS], start[1:])
+        return pb.DeleteRangeResponse()
+
+
+def _mutation(request: pb.PrewriteRequest, at: int) -> Mutation:
+    mutation = request.mutations[at]
+    action = PessimisticAction.SKIP
+    if at < len(request.pessimistic_actions):
+        action = PessimisticAction(int(request.pessimistic_actions[at]))
+    op = _OPS.get(mutation.op)
+    if op is None:
+        raise TxnError(f"mutation {mutation.op} of key {mutation.key.hex()} is not one a prewrite knows")
+    return Mutation(op, mutation.key, mutation.value, Assertion(int(mutation.assertion)), action)
+
+
+def _locked_response(
+    request: pb.PessimisticLockRequest, values: list[bytes | None], *, force: bool
+) -> pb.PessimisticLockResponse:
+    response = pb.PessimisticLockResponse()
+    if force:
+        for value in values:
+            response.results.add(type=pb.LockResultNormal, value=value or b"", existence=value is not None)
+        return response
+    if request.return_values:
+        response.values.extend(value or b"" for value in values)
+        response.not_founds.extend(value is None for value in values)
+    elif request.check_existence:
+        response.not_founds.extend(value is None for value in values)
+    return response

@@ -1,0 +1,184 @@
+"""Raw key-value commands: no versions, keys as they are, in any of the public families.
+
+Raw and transactional data share the key space; applications use one or the other, as with TiKV's API V1. Writes of the batch
+commands go into as few raft entries as fit. Compare-and-swap is latched like a transactional command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from core_py.errors import DbError
+from core_py.region_errors import KeyNotInRegion
+from protos.kvproto import kvrpcpb_pb2 as pb
+from tikv_py.engine.port import CF_DEFAULT, CF_LOCK, CF_WRITE, Pair
+from tikv_py.mvcc.txn import Modify
+from tikv_py.raftstore.apply import Applied
+from tikv_py.raftstore.keys import data_range
+from tikv_py.raftstore.peer import Peer
+from tikv_py.raftstore.region import check_key
+from tikv_py.txn.context import RegionAccess
+from tikv_py.txn.latches import Latches
+
+SCAN_LIMIT_MAX = 10_240
+_FAMILIES = {"": CF_DEFAULT, "default": CF_DEFAULT, "lock": CF_LOCK, "write": CF_WRITE}
+
+
+class UnknownFamily(DbError):
+    """A request names a column family that raw data cannot be in."""
+
+    code = "KV:Storage:InvalidCf"
+
+
+def family(name: str) -> str:
+    """The engine's family for the wire's name. Raises UnknownFamily."""
+    cf = _FAMILIES.get(name)
+    if cf is None:
+        raise UnknownFamily(f"column family {name!r} is none of default, lock, write")
+    return cf
+
+
+class RawService:
+    """Handlers of the raw commands."""
+
+    def __init__(self, access: RegionAccess, latches: Latches) -> None:
+        self._access = access
+        self._store = access.store
+        self._engine = access.store.kv_db
+        self._latches = latches
+
+    def get_now(self, request: pb.RawGetRequest) -> pb.RawGetResponse | None:
+        """Answer at once when the leader's lease allows it."""
+        peer = self._access.lease_peer(request.context)
+        return None if peer is None else self._get(peer, request)
+
+    async def get(self, request: pb.RawGetRequest) -> pb.RawGetResponse:
+        """RawGet."""
+        return self._get(await self._access.readable(request.context), request)
+
+    def _get(self, peer: Peer, request: pb.RawGetRequest) -> pb.RawGetResponse:
+        check_key(peer.region, request.key)
+        value = self._engine.get(family(request.cf), b"z" + request.key)
+        peer.flow.read_keys += 1
+        return pb.RawGetResponse(not_found=True) if value is None else pb.RawGetResponse(value=value)
+
+    async def batch_get(self, request: pb.RawBatchGetRequest) -> pb.RawBatchGetResponse:
+        """RawBatchGet: found pairs only."""
+        peer = await self._access.readable(request.context)
+        for key in request.keys:
+            check_key(peer.region, key)
+        values = self._engine.multi_get(family(request.cf), [b"z" + key for key in request.keys])
+        found = zip(request.keys, values, strict=True)
+        return pb.RawBatchGetResponse(
+            pairs=[pb.KvPair(key=key, value=value) for key, value in found if value is not None]
+        )
+
+    def write(self, context: pb.Context, modifies: list[Modify]) -> asyncio.Future[Applied]:
+        """Propose raw changes; the future is done when they are applied. Raises region errors."""
+        peer = self._access.leader(context)
+        for modify in modifies:
+            check_key(peer.region, modify.key[1:])
+        future = peer.write(modifies, [])
+        self._store.activate(peer.region.id)
+        return future
+
+    def put_modifies(self, request: pb.RawPutRequest) -> list[Modify]:
+        """RawPut as changes."""
+        return [Modify(family(request.cf), b"z" + request.key, request.value)]
+
+    def delete_modifies(self, request: pb.RawDeleteRequest) -> list[Modify]:
+        """RawDelete as changes."""
+        return [Modify(family(request.cf), b"z" + request.key, None)]
+
+    async def put(self, request: pb.RawPutRequest) -> pb.RawPutResponse:
+        """RawPut."""
+        await self.write(request.context, self.put_modifies(request))
+        return pb.RawPutResponse()
+
+    async def delete(self, request: pb.RawDeleteRequest) -> pb.RawDeleteResponse:
+        """RawDelete."""
+        await self.write(request.context, self.delete_modifies(request))
+        return pb.RawDeleteResponse()
+
+    async def batch_put(self, request: pb.RawBatchPutRequest) -> pb.RawBatchPutResponse:
+        """RawBatchPut."""
+        cf = family(request.cf)
+        await self.write(request.context, [Modify(cf, b"z" + pair.key, pair.value) for pair in request.pairs])
+        return pb.RawBatchPutResponse()
+
+    async def batch_delete(self, request: pb.RawBatchDeleteRequest) -> pb.RawBatchDeleteResponse:
+        """RawBatchDelete."""
+        cf = family(request.cf)
+        await self.write(request.context, [Modify(cf, b"z" + key, None) for key in request.keys])
+        return pb.RawBatchDeleteResponse()
+
+    async def delete_range(self, request: pb.RawDeleteRangeRequest) -> pb.RawDeleteRangeResponse:
+        """RawDeleteRange, inside the region."""
+        peer = self._access.leader(request.context)
+        check_key(peer.region, request.start_key)
+        if not request.end_key or (peer.region.end_key and request.end_key > peer.region.end_key):
+            raise KeyNotInRegion(request.end_key, peer.region)
+        future = peer.write([], [(family(request.cf), b"z" + request.start_key, b"z" + request.end_key)])
+        self._store.activate(peer.region.id)
+        await future
+        return pb.RawDeleteRangeResponse()
+
+    async def scan(self, request: pb.RawScanRequest) -> pb.RawScanResponse:
+        """RawScan, clamped to the region; when reverse, start_key is the exclusive upper bound."""
+        peer = await self._access.readable(request.context)
+        bounds = (request.start_key, request.end_key, request.reverse)
+        pairs = self._scan(peer, request.cf, bounds, request.limit)
+        return pb.RawScanResponse(kvs=_kv_pairs(pairs, key_only=request.key_only))
+
+    async def batch_scan(self, request: pb.RawBatchScanRequest) -> pb.RawBatchScanResponse:
+        """RawBatchScan."""
+        peer = await self._access.readable(request.context)
+        out: list[pb.KvPair] = []
+        for bounds in request.ranges:
+            pairs = self._scan(
+                peer, request.cf, (bounds.start_key, bounds.end_key, request.reverse), request.each_limit
+            )
+            out += _kv_pairs(pairs, key_only=request.key_only)
+        return pb.RawBatchScanResponse(kvs=out)
+
+    def _scan(self, peer: Peer, cf: str, bounds: tuple[bytes, bytes, bool], limit: int) -> list[Pair]:
+        start, end, reverse = bounds
+        low, high = data_range(peer.region.start_key, peer.region.end_key)
+        lower, upper = (end, start) if reverse else (start, end)
+        low = max(low, b"z" + lower)
+        high = min(high, b"z" + upper) if upper else high
+        if low >= high or limit <= 0:
+            return []
+        read = self._engine.scan_back if reverse else self._engine.scan
+        pairs = read(family(cf), low, high, min(limit, SCAN_LIMIT_MAX))
+        peer.flow.read_keys += len(pairs)
+        return pairs
+
+    async def compare_and_swap(self, request: pb.RawCASRequest) -> pb.RawCASResponse:
+        """RawCompareAndSwap."""
+        latch = await self._latches.acquire([request.key])
+        try:
+            peer = await self._access.readable(request.context)
+            check_key(peer.region, request.key)
+            cf, key = family(request.cf), b"z" + request.key
+            current = self._engine.get(cf, key)
+            expected = None if request.previous_not_exist else request.previous_value
+            response = pb.RawCASResponse(
+                succeed=current == expected, previous_not_exist=current is None, previous_value=current or b""
+            )
+            if not response.succeed:
+                self._latches.release(latch)
+                return response
+            written = self.write(request.context, [Modify(cf, key, None if request.delete else request.value)])
+        except BaseException:
+            self._latches.release(latch)
+            raise
+        written.add_done_callback(lambda _: self._latches.release(latch))
+        await asyncio.shield(written)
+        return response
+
+
+def _kv_pairs(pairs: list[Pair], *, key_only: bool) -> list[pb.KvPair]:
+    if key_only:
+        return [pb.KvPair(key=key[1:]) for key, _ in pairs]
+    return [pb.KvPair(key=key[1:], value=value) for key, value in pairs]

@@ -1,0 +1,109 @@
+"""Which peer a request meant, and whether it may be answered here: the checks before every command.
+
+Order of checks as in TiKV: store, region, peer, epoch, term. A read needs a barrier: the leader's lease, or an index confirmed by a
+quorum and applied here. After every wait the checks are made again, because a region may have split or moved meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from core_py.region_errors import (
+    EpochNotMatch,
+    MismatchPeerId,
+    ReadIndexNotReady,
+    RegionError,
+    RegionNotInitialized,
+    StaleCommand,
+    StoreNotMatch,
+)
+from protos.kvproto import kvrpcpb_pb2, metapb_pb2
+from tikv_py.raftstore.peer import Peer
+from tikv_py.raftstore.region import same_epoch
+from tikv_py.raftstore.store import Store
+
+READ_INDEX_TIMEOUT_S = 2.0
+API_V3 = 3
+
+
+class RegionAccess:
+    """Finds the peer for a request's context and brings it to a state that may be read."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def check(self, context: kvrpcpb_pb2.Context) -> Peer:
+        """The peer the context names. Raises region errors; leadership is not asked for."""
+        if context.api_version == API_V3:
+            raise RegionError("API V3 is not supported by this TiKV build")
+        if context.peer.store_id and context.peer.store_id != self.store.store_id:
+            raise StoreNotMatch(context.peer.store_id, self.store.store_id)
+        peer = self.store.find(context.region_id)
+        if not peer.storage.is_initialized:
+            raise RegionNotInitialized(context.region_id)
+        if context.peer.id and context.peer.id != peer.peer_id:
+            raise MismatchPeerId(context.peer.id, peer.peer_id)
+        epoch, current = context.region_epoch, peer.region.region_epoch
+        if epoch.version != current.version or epoch.conf_ver > current.conf_ver:
+            raise EpochNotMatch(
+                f"region {peer.region.id} is at epoch {current.conf_ver},{current.version},"
+                f" the request is of {epoch.conf_ver},{epoch.version}",
+                self._successors(peer),
+            )
+        if context.term and context.term + 1 < peer.node.term:
+            raise StaleCommand(context.region_id)
+        return peer
+
+    def _successors(self, peer: Peer) -> tuple[metapb_pb2.Region, ...]:
+        """The region and, after a split, its neighbours on this store, so that the client learns all parts at once."""
+        regions = [peer.region]
+        for other in self.store.peers.values():
+            region = other.region
+            if (
+                other is not peer
+                and other.storage.is_initialized
+                and region.region_epoch.version == peer.region.region_epoch.version
+            ):
+                adjacent = region.end_key == peer.region.start_key or (
+                    peer.region.end_key and region.start_key == peer.region.end_key
+                )
+                if adjacent:
+                    regions.append(region)
+        return tuple(sorted(regions, key=lambda region: region.start_key))
+
+    def lease_peer(self, context: kvrpcpb_pb2.Context) -> Peer | None:
+        """The peer when it can be read at once; None when a barrier is needed. Raises region errors."""
+        peer = self.check(context)
+        if self.store.lease_is_trusted and peer.can_read_locally():
+            return peer
+        if not peer.is_leader and not context.replica_read:
+            raise peer.not_leader()
+        return None
+
+    async def readable(self, context: kvrpcpb_pb2.Context) -> Peer:
+        """The peer, in a state at least as new as when this was called. Raises region errors."""
+        peer = self.lease_peer(context)
+        if peer is not None:
+            return peer
+        peer = self.check(context)
+        epoch = peer.region.region_epoch
+        future = peer.read_index()
+        self.store.activate(peer.region.id)
+        try:
+            async with asyncio.timeout(READ_INDEX_TIMEOUT_S):
+                await future
+        except TimeoutError:
+            raise ReadIndexNotReady(
+                context.region_id, f"no quorum confirmed it within {READ_INDEX_TIMEOUT_S} s"
+            ) from None
+        peer = self.check(context)
+        if not same_epoch(epoch, peer.region.region_epoch):
+            raise EpochNotMatch(f"region {peer.region.id} changed while the read waited", (peer.region,))
+        return peer
+
+    def leader(self, context: kvrpcpb_pb2.Context) -> Peer:
+        """The peer, which must lead. Raises region errors."""
+        peer = self.check(context)
+        if not peer.is_leader:
+            raise peer.not_leader()
+        return peer

@@ -1,0 +1,120 @@
+"""Runs transactional commands: latch the keys, read the leader's newest state, decide, write through raft, wake who waits.
+
+Invariant: between reading and writing a key nothing else writes it, because every writer holds its latch until its change is
+applied. A command whose proposal is lost gives a region error; the client sends it again, and every command may arrive twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from core_py.ports import Clock
+from protos.kvproto import kvrpcpb_pb2
+from tikv_py.mvcc import keys
+from tikv_py.mvcc.errors import KeyIsLocked
+from tikv_py.mvcc.reader import MvccReader
+from tikv_py.mvcc.txn import MvccTxn
+from tikv_py.raftstore.apply import Applied
+from tikv_py.raftstore.peer import Peer
+from tikv_py.raftstore.region import check_key
+from tikv_py.txn.context import RegionAccess
+from tikv_py.txn.latches import Latch, Latches
+from tikv_py.txn.lock_waiting import WAIT_MAX_MS, LockWaiting
+
+T = TypeVar("T")
+
+Decision = Callable[[MvccTxn, MvccReader], T]
+
+
+@dataclass(frozen=True, slots=True)
+class WaitPolicy:
+    """How long a command may wait for locks: negative not at all, 0 the server's limit."""
+
+    timeout_ms: int
+
+    def limit_ms(self) -> int:
+        """Milliseconds to wait, capped by the server."""
+        return WAIT_MAX_MS if self.timeout_ms == 0 else min(self.timeout_ms, WAIT_MAX_MS)
+
+
+class Scheduler:
+    """Runs commands of all regions of a store."""
+
+    def __init__(self, access: RegionAccess, clock: Clock) -> None:
+        self._access = access
+        self._store = access.store
+        self._clock = clock
+        self.latches = Latches()
+        self.waiting = LockWaiting()
+
+    async def run(
+        self, context: kvrpcpb_pb2.Context, user_keys: Sequence[bytes], start_ts: int, decide: Decision[T]
+    ) -> T:
+        """Decide on the latched keys and write what was decided; returns what `decide` returned.
+
+        `decide` raises TxnError to write nothing. Raises TxnError, region errors.
+        """
+        latch = await self.latches.acquire(user_keys)
+        txn = MvccTxn(start_ts)
+        try:
+            peer = await self._access.readable(context)
+            self._check_keys(peer, user_keys)
+            if not peer.is_leader:
+                raise peer.not_leader()
+            result = decide(txn, MvccReader(self._store.kv_db))
+            written = None
+            if txn.modifies:
+                written = peer.write(txn.modifies, [])
+                self._store.activate(peer.region.id)
+        except BaseException:
+            self.latches.release(latch)
+            raise
+        if written is None:
+            self.latches.release(latch)
+            return result
+        # From here on the write happens with or without the caller, so the latch is released by its outcome.
+        written.add_done_callback(lambda done: self._finish(latch, txn, done))
+        await asyncio.shield(written)
+        return result
+
+    def _finish(self, latch: Latch, txn: MvccTxn, written: asyncio.Future[Applied]) -> None:
+        self.latches.release(latch)
+        if txn.unlocked and not written.cancelled() and written.exception() is None:
+            self.waiting.released(txn.unlocked)
+
+    async def run_waiting(
+        self,
+        context: kvrpcpb_pb2.Context,
+        user_keys: Sequence[bytes],
+        start_ts: int,
+        decide: Decision[T],
+        policy: WaitPolicy,
+    ) -> T:
+        """Like `run`, but a KeyIsLocked is waited for within the policy and tried again."""
+        deadline = self._clock.monotonic() + policy.limit_ms() / 1000
+        while True:
+            try:
+                return await self.run(context, user_keys, start_ts, decide)
+            except KeyIsLocked as error:
+                left_ms = (deadline - self._clock.monotonic()) * 1000
+                if policy.timeout_ms < 0 or left_ms <= 0:
+                    raise
+                if not await self.waiting.wait(keys.data_key(error.user_key), left_ms):
+                    raise
+
+    def _check_keys(self, peer: Peer, user_keys: Sequence[bytes]) -> None:
+        for key in user_keys:
+            check_key(peer.region, keys.data_key(key)[1:])
+
+    async def write_unlatched(
+        self, context: kvrpcpb_pb2.Context, ranges: list[tuple[str, bytes, bytes]], bounds_key: bytes
+    ) -> None:
+        """Delete whole ranges, which no latch guards: the caller promises that nothing else uses them."""
+        peer = self._access.leader(context)
+        check_key(peer.region, bounds_key)
+        future = peer.write([], ranges)
+        self._store.activate(peer.region.id)
+        await future
