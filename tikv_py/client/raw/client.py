@@ -1,0 +1,288 @@
+"""Raw keys and values: no transactions, no encoding (API V1). Each call is atomic for one key; batches are not atomic.
+
+Every operation has its own budget; transport failures are retried because all commands but compare-and-swap give the same
+result when repeated.
+"""
+
+from __future__ import annotations
+
+import random as random_module
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from core_py.errors import RpcError
+from core_py.ports import Clock, Random, Transport
+from core_py.runtime.tasks import TaskScope
+from protos.kvproto import kvrpcpb_pb2
+from tikv_py.client.concurrency import run_all
+from tikv_py.client.errors import RawError, UndeterminedError
+from tikv_py.client.pd.client import PdClient
+from tikv_py.client.region.backoff import Backoffer
+from tikv_py.client.region.cache import RegionCache
+from tikv_py.client.region.regions import RAW_KEYS, Region
+from tikv_py.client.region.sender import WRITE_TIMEOUT_S, RegionRequestSender, with_region_retries
+from tikv_py.client.region.store import StoreCache
+
+BUDGET_MS = 20_000
+SCAN_BATCH = 256
+MAX_BATCH_KEYS = 512
+MAX_BATCH_BYTES = 256 * 1024
+
+Pair = tuple[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class CasResult:
+    """Whether the swap happened, and the value found."""
+
+    swapped: bool
+    previous: bytes | None
+
+
+class RawClient:
+    """`async with await RawClient.connect(...) as client: await client.put(b"k", b"v")`."""
+
+    def __init__(self, pd: PdClient, transport: Transport, clock: Clock, random: Random, cf: str = "") -> None:
+        self.pd, self._random, self._cf = pd, random, cf
+        self._scope = TaskScope("raw client")
+        self.region_cache = RegionCache(pd, self._scope, RAW_KEYS)
+        self._stores = StoreCache(pd, transport, clock, self._scope)
+        self.sender = RegionRequestSender(self.region_cache, self._stores, random, pd.cluster_id)
+
+    @classmethod
+    async def connect(
+        cls,
+        pd_endpoints: Sequence[str],
+        *,
+        transport: Transport,
+        clock: Clock,
+        random: Random | None = None,
+        cf: str = "",
+    ) -> RawClient:
+        """Find PD and make a client. Raises PdUnavailable."""
+        pd = PdClient(transport, pd_endpoints, clock)
+        try:
+            await pd.connect()
+        except BaseException:
+            await pd.close()
+            raise
+        return cls(pd, transport, clock, random or random_module.Random(pd.cluster_id), cf)
+
+    async def __aenter__(self) -> RawClient:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._scope.close()
+        await self._stores.close()
+        await self.pd.close()
+
+    def new_backoffer(self, budget_ms: int = BUDGET_MS) -> Backoffer:
+        """A budget for one operation."""
+        return Backoffer(budget_ms, self._random)
+
+    async def _on_key(self, key: bytes, name: str, request: Any, *, idempotent: bool = True) -> Any:
+        backoffer = self.new_backoffer()
+
+        async def attempt() -> Any:
+            region = await self.region_cache.locate_key(key, backoffer)
+            return await self.sender.send(
+                region, name, request, backoffer=backoffer, timeout_s=WRITE_TIMEOUT_S, idempotent=idempotent
+            )
+
+        response = await with_region_retries(backoffer, attempt)
+        if response.error:
+            raise RawError(f"{name}: {response.error}")
+        return response
+
+    # ---- single keys ----
+
+    async def get(self, key: bytes) -> bytes | None:
+        """The value, or None."""
+        response = await self._on_key(key, "RawGet", kvrpcpb_pb2.RawGetRequest(key=key, cf=self._cf))
+        return None if response.not_found else response.value
+
+    async def put(self, key: bytes, value: bytes, *, ttl_s: int = 0) -> None:
+        """Set a value; `ttl_s` needs a store with TTL enabled."""
+        request = kvrpcpb_pb2.RawPutRequest(key=key, value=value, cf=self._cf, ttl=ttl_s)
+        await self._on_key(key, "RawPut", request)
+
+    async def delete(self, key: bytes) -> None:
+        """Remove a key."""
+        await self._on_key(key, "RawDelete", kvrpcpb_pb2.RawDeleteRequest(key=key, cf=self._cf))
+
+    async def ttl(self, key: bytes) -> int | None:
+        """Seconds left to live (0 = for ever), or None for a missing key."""
+        response = await self._on_key(key, "RawGetKeyTTL", kvrpcpb_pb2.RawGetKeyTTLRequest(key=key, cf=self._cf))
+        return None if response.not_found else response.ttl
+
+    async def compare_and_swap(self, key: bytes, previous: bytes | None, value: bytes, *, ttl_s: int = 0) -> CasResult:
+        """Set the value when the present one is `previous` (None = no value).
+
+        Not repeated after a transport failure: raises UndeterminedError then.
+        """
+        request = kvrpcpb_pb2.RawCASRequest(key=key, value=value, cf=self._cf, ttl=ttl_s)
+        request.previous_not_exist = previous is None
+        request.previous_value = previous or b""
+        try:
+            response = await self._on_key(key, "RawCompareAndSwap", request, idempotent=False)
+        except RpcError as error:
+            raise UndeterminedError(f"compare-and-swap of key {key.hex()}: {error}") from error
+        return CasResult(response.succeed, None if response.previous_not_exist else response.previous_value)
+
+    # ---- many keys ----
+
+    async def _by_region(self, name: str, keys: Iterable[bytes], make: Any, backoffer: Backoffer) -> list[Any]:
+        """Run `make(keys)` on every region of the keys; stale regions are sorted again."""
+        groups = await self.region_cache.group_keys_by_region(list(dict.fromkeys(keys)), backoffer)
+        batches = [
+            (region, part[at : at + MAX_BATCH_KEYS])
+            for region, part in groups
+            for at in range(0, len(part), MAX_BATCH_KEYS)
+        ]
+        jobs = [partial(self._one_batch, name, region, part, make, backoffer.fork()) for region, part in batches]
+        return [response for responses in await run_all(jobs) for response in responses] if jobs else []
+
+    async def _one_batch(
+        self, name: str, region: Region, keys: list[bytes], make: Any, backoffer: Backoffer
+    ) -> list[Any]:
+        first = True
+
+        async def attempt() -> list[Any]:
+            nonlocal first
+            if first:
+                first = False
+                request = make(keys)
+                return [await self.sender.send(region, name, request, backoffer=backoffer, timeout_s=WRITE_TIMEOUT_S)]
+            return await self._by_region(name, keys, make, backoffer)
+
+        responses = await with_region_retries(backoffer, attempt)
+        for response in responses:
+            if getattr(response, "error", ""):
+                raise RawError(f"{name}: {response.error}")
+        return responses
+
+    async def batch_get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """The values of those keys that have one."""
+        responses = await self._by_region(
+            "RawBatchGet",
+            keys,
+            lambda part: kvrpcpb_pb2.RawBatchGetRequest(keys=part, cf=self._cf),
+            self.new_backoffer(),
+        )
+        return {pair.key: pair.value for response in responses for pair in response.pairs}
+
+    async def batch_put(self, pairs: Mapping[bytes, bytes], *, ttl_s: int = 0) -> None:
+        """Set many values; not atomic."""
+
+        def make(part: list[bytes]) -> Any:
+            request = kvrpcpb_pb2.RawBatchPutRequest(cf=self._cf)
+            for key in part:
+                request.pairs.add(key=key, value=pairs[key])
+            if ttl_s:
+                request.ttls.append(ttl_s)
+            return request
+
+        for part in _chunks(pairs):
+            await self._by_region("RawBatchPut", part, make, self.new_backoffer())
+
+    async def batch_delete(self, keys: Iterable[bytes]) -> None:
+        """Remove many keys; not atomic."""
+        await self._by_region(
+            "RawBatchDelete",
+            keys,
+            lambda part: kvrpcpb_pb2.RawBatchDeleteRequest(keys=part, cf=self._cf),
+            self.new_backoffer(),
+        )
+
+    async def delete_range(self, start: bytes, end: bytes) -> None:
+        """Remove all keys of [start, end), region by region; `end` empty = to the last key."""
+        backoffer = self.new_backoffer()
+        at: bytes | None = start
+        while at is not None:
+            region = await self.region_cache.locate_key(at, backoffer)
+            upper = _min_end(end, region.end)
+            request = kvrpcpb_pb2.RawDeleteRangeRequest(start_key=at, end_key=upper, cf=self._cf)
+            response = await self._in_region(region, "RawDeleteRange", request, backoffer)
+            if response is None:
+                continue
+            if response.error:
+                raise RawError(f"RawDeleteRange: {response.error}")
+            at = None if not upper or upper == end else upper
+
+    async def _in_region(self, region: Region, name: str, request: Any, backoffer: Backoffer) -> Any:
+        """Send, or None when the region turned out stale (after a pause)."""
+        stale = False
+
+        async def attempt() -> Any:
+            nonlocal stale
+            if stale:
+                return None
+            stale = True
+            return await self.sender.send(region, name, request, backoffer=backoffer, timeout_s=WRITE_TIMEOUT_S)
+
+        return await with_region_retries(backoffer, attempt)
+
+    async def scan(
+        self, start: bytes, end: bytes = b"", limit: int = 0, *, reverse: bool = False, key_only: bool = False
+    ) -> list[Pair]:
+        """The pairs of [start, end) in order (descending with `reverse`), at most `limit` (0 = all)."""
+        return [pair async for pair in self.iterate(start, end, limit, reverse=reverse, key_only=key_only)]
+
+    async def iterate(
+        self, start: bytes, end: bytes = b"", limit: int = 0, *, reverse: bool = False, key_only: bool = False
+    ) -> AsyncIterator[Pair]:
+        """The same, as they come."""
+        cursor, left = (end if reverse else start), limit or -1
+        backoffer = self.new_backoffer()
+        while left:
+            if reverse:
+                region = await self.region_cache.locate_end_key(cursor, backoffer)
+                near, far = _min_end(cursor, region.end), max(start, region.start)
+            else:
+                region = await self.region_cache.locate_key(cursor, backoffer)
+                near, far = cursor, _min_end(end, region.end)
+            batch = SCAN_BATCH if left < 0 else min(SCAN_BATCH, left)
+            request = kvrpcpb_pb2.RawScanRequest(
+                start_key=near, end_key=far, limit=batch, reverse=reverse, key_only=key_only, cf=self._cf
+            )
+            response = await self._in_region(region, "RawScan", request, backoffer)
+            if response is None:
+                continue
+            backoffer = self.new_backoffer()
+            for pair in response.kvs:
+                yield pair.key, pair.value
+            left -= len(response.kvs) if left > 0 else 0
+            if len(response.kvs) == batch:
+                last = response.kvs[-1].key
+                cursor = last if reverse else last + b"\0"
+            elif (reverse and far == start) or (not reverse and far == end):
+                return
+            else:
+                cursor = far
+
+
+def _min_end(left: bytes, right: bytes) -> bytes:
+    """The smaller of two upper bounds, of which empty means plus infinity."""
+    if not left:
+        return right
+    return min(left, right) if right else left
+
+
+def _chunks(pairs: Mapping[bytes, bytes]) -> Iterable[list[bytes]]:
+    """Keys in order, cut so that a part's values stay below the limit."""
+    part: list[bytes] = []
+    size = 0
+    for key in sorted(pairs):
+        part.append(key)
+        size += len(key) + len(pairs[key])
+        if size >= MAX_BATCH_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
