@@ -119,7 +119,7 @@ def _small_unscaled(values: Vec) -> NDArray[np.int64] | None:
 
 def encode_decimal(value: Decimal, scale: int) -> bytes:
     """One MyDecimal struct."""
-    digits = format(abs(value), "f")
+    digits = format(value.copy_abs(), "f")
     whole, _, fraction = digits.partition(".")
     fraction = fraction.ljust(scale, "0")
     whole_words, fraction_words = _words(len(whole)), _words(len(fraction))
@@ -212,4 +212,4 @@ def decode_decimal(raw: bytes) -> Decimal:
     whole = "".join(f"{w:09d}" for w in words[:whole_words]) or "0"
     fraction = "".join(f"{w:09d}" for w in words[whole_words : whole_words + fraction_words])[:scale]
     number = Decimal(f"{whole}.{fraction}" if fraction else whole)
-    return -number if negative else number
+    return number.copy_negate() if negative else number

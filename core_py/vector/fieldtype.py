@@ -1,9 +1,9 @@
 """MySQL field types and the Arrow type that carries each of them.
 
-    integers, BIT, YEAR, ENUM, SET   int64, or uint64 when UNSIGNED (a comparison may also be Arrow bool inside a kernel)
+    integers, BIT, YEAR              int64, or uint64 when UNSIGNED (a comparison may also be Arrow bool inside a kernel)
     FLOAT, DOUBLE                    float64
     DECIMAL                          decimal128(precision, scale), decimal256 above 38 digits
-    strings, JSON (as text)          large_binary
+    strings, ENUM, SET, JSON (text)  large_binary
     DATE, DATETIME, TIMESTAMP        uint64, MySQL's packed form (keeps the order; see temporal.py)
     TIME                             int64 nanoseconds
 
@@ -32,8 +32,8 @@ UTF8MB4_BIN, UTF8MB4_GENERAL_CI, UTF8MB4_UNICODE_CI, UTF8MB4_0900_AI_CI, BINARY_
 UNSPECIFIED = -1
 DECIMAL128_DIGITS = 38
 
-INT_TYPES = frozenset({TINY, SHORT, LONG, LONGLONG, INT24, YEAR, BIT, ENUM, SET})
-STRING_TYPES = frozenset({VARCHAR, TINY_BLOB, MEDIUM_BLOB, LONG_BLOB, BLOB, VAR_STRING, STRING})
+INT_TYPES = frozenset({TINY, SHORT, LONG, LONGLONG, INT24, YEAR, BIT})
+STRING_TYPES = frozenset({ENUM, SET, VARCHAR, TINY_BLOB, MEDIUM_BLOB, LONG_BLOB, BLOB, VAR_STRING, STRING})
 BLOB_TYPES = frozenset({TINY_BLOB, MEDIUM_BLOB, LONG_BLOB, BLOB})
 TIME_TYPES = frozenset({DATE, DATETIME, TIMESTAMP})
 

@@ -1,1 +1,1 @@
-"""tidb_py/catalog"""
+"""tidb_py/catalog."""

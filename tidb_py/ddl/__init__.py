@@ -1,1 +1,1 @@
-"""tidb_py/ddl"""
+"""tidb_py/ddl."""

@@ -1,1 +1,1 @@
-"""tidb_py/distsql"""
+"""tidb_py/distsql."""

@@ -1,1 +1,1 @@
-"""tidb_py/executor"""
+"""tidb_py/executor."""

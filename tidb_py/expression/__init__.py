@@ -1,1 +1,1 @@
-"""tidb_py/expression"""
+"""tidb_py/expression."""

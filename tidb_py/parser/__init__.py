@@ -1,1 +1,1 @@
-"""tidb_py/parser"""
+"""tidb_py/parser."""

@@ -1,1 +1,1 @@
-"""tidb_py/planner"""
+"""tidb_py/planner."""

@@ -1,1 +1,1 @@
-"""tidb_py/session"""
+"""tidb_py/session."""

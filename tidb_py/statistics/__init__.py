@@ -1,1 +1,1 @@
-"""tidb_py/statistics"""
+"""tidb_py/statistics."""

@@ -1,1 +1,1 @@
-"""tidb_py/types"""
+"""tidb_py/types."""

@@ -1,0 +1,41 @@
+"""What executors work with: the batch, and the context of one statement."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from core_py.vector.arrow import Vec
+from core_py.vector.eval import EvalContext
+from tidb_py.catalog.model import TableInfo
+from tidb_py.session.storage import Reader, Storage, Transaction
+
+
+@dataclass(slots=True)
+class Batch:
+    """Some rows: one array per column. There may be rows without columns."""
+
+    columns: list[Vec]
+    rows: int
+
+
+Batches = AsyncIterator[Batch]
+
+
+@dataclass(slots=True)
+class ExecContext:
+    """The context of one statement's execution."""
+
+    storage: Storage
+    reader: Reader  # sees the transaction's own writes
+    txn: Transaction | None
+    eval_ctx: EvalContext
+    time_zone_name: str
+    time_zone_offset: int
+    sql_mode: int
+    concurrency: int
+    mem_table: Callable[[str], list[Vec]]
+
+    def dirty(self, table: TableInfo, prefix: bytes, end: bytes) -> bool:
+        """Whether this transaction has written in a table, so that scans must merge its writes."""
+        return self.txn is not None and self.txn.dirty and bool(self.txn.own_writes(prefix, end)) and table.id >= 0

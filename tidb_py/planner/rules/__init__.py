@@ -1,0 +1,1 @@
+"""Logical optimisation, one rule per module: each maps a plan to an equivalent plan."""

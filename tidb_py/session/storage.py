@@ -1,0 +1,103 @@
+"""What the SQL front needs of a transactional key-value store; the client library and the in-memory store implement it.
+
+A statement reads at a timestamp through `Reader`, collects its changes, and hands them to the transaction at its end, so
+that a failed statement leaves nothing. `Transaction` is snapshot isolation: reads at `start_ts` plus its own writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from core_py.vector.arrow import Vec
+from core_py.vector.plan import Dag
+
+KeyRange = tuple[bytes, bytes]
+MAX_TS = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopRequest:
+    """A coprocessor request over key ranges."""
+
+    dag: Dag
+    ranges: tuple[KeyRange, ...]
+    start_ts: int
+    keep_order: bool = False
+    desc: bool = False
+    concurrency: int = 15
+    limit_hint: int = 0  # rows after which the reader will probably stop; 0: unknown
+
+
+class Reader(Protocol):
+    """Reads at one timestamp."""
+
+    @property
+    def ts(self) -> int:
+        """The timestamp."""
+
+    async def get(self, key: bytes) -> bytes | None:
+        """One value."""
+
+    async def batch_get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Many values; keys without one are left out."""
+
+    def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> AsyncIterator[tuple[bytes, bytes]]:
+        """Pairs in key order."""
+
+
+class Transaction(Reader, Protocol):
+    """A read-write transaction; `get`, `batch_get` and `scan` see its own writes."""
+
+    @property
+    def pessimistic(self) -> bool:
+        """Whether statements lock what they write."""
+
+    @property
+    def for_update_ts(self) -> int:
+        """The timestamp at which writing statements read."""
+
+    async def refresh_for_update_ts(self) -> int:
+        """A newer timestamp for the next writing statement (the start timestamp when optimistic)."""
+
+    async def lock(self, keys: Sequence[bytes], *, wait_ms: int = 50_000) -> None:
+        """Lock keys at `for_update_ts`; a newer version is a write conflict."""
+
+    def write(self, changes: Mapping[bytes, bytes | None]) -> None:
+        """Put (or, with None, delete) keys."""
+
+    def own_writes(self, start: bytes, end: bytes) -> list[tuple[bytes, bytes | None]]:
+        """This transaction's writes in a range, sorted; None is a delete."""
+
+    @property
+    def dirty(self) -> bool:
+        """Whether anything was written."""
+
+    def savepoint(self) -> object:
+        """A mark to go back to."""
+
+    def rollback_to(self, mark: object) -> None:
+        """Forget writes since a mark."""
+
+    async def commit(self) -> int:
+        """Make the writes visible; returns the commit timestamp (0 when there was nothing to write)."""
+
+    async def rollback(self) -> None:
+        """Forget everything and release locks."""
+
+
+class Storage(Protocol):
+    """A transactional store."""
+
+    async def begin(self, *, pessimistic: bool) -> Transaction:
+        """Start a transaction at a fresh timestamp."""
+
+    async def timestamp(self) -> int:
+        """A fresh timestamp."""
+
+    def snapshot(self, ts: int) -> Reader:
+        """Reads at a timestamp; MAX_TS reads the newest committed values."""
+
+    def coprocessor(self, request: CopRequest) -> AsyncIterator[list[Vec]]:
+        """Run a request; batches of the columns `output_types(request.dag)`."""
