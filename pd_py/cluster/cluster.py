@@ -1,8 +1,9 @@
 """The cluster as PD runs it: bootstrap, registration, heartbeats, ids, scheduling rounds.
 
-Durable facts (cluster id, bootstrap, stores, id windows, safe points) are written through the metadata store before they take
-effect. Regions live in memory and come from heartbeats; stores send them all when their heartbeat stream connects. The scheduling itself is
-pure (`pd_py.schedule`); this class gives it a view and carries its operators to the region leaders.
+Durable facts (cluster id, bootstrap, stores, id windows, safe points) are written through the metadata store before
+they take effect. Regions live in memory and come from heartbeats; stores send them all when their heartbeat stream
+connects. The scheduling itself is pure (`pd_py.schedule`); this class gives it a view and carries its operators to
+the region leaders.
 """
 
 from __future__ import annotations

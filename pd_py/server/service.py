@@ -1,8 +1,8 @@
 """The gRPC service pdpb.PD (wire facts 2).
 
-Every request's cluster id is checked but those of GetMembers. On success a response's header carries no error at all, because
-clients take any error message, even one that says OK, for a failure. Refusals that clients understand go into the header; what a caller
-did wrong ends the call with a status.
+Every request's cluster id is checked but those of GetMembers. On success a response's header carries no error at all,
+because clients take any error message, even one that says OK, for a failure. Refusals that clients understand go into
+the header; what a caller did wrong ends the call with a status.
 """
 
 from __future__ import annotations

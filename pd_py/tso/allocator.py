@@ -1,8 +1,9 @@
 """The timestamp oracle's state, pure: physical milliseconds and a logical counter below a persisted upper bound.
 
-Rules (wire facts 2.2): a timestamp is handed out only while physical < saved bound, and the bound is durable before that; a
-new leader starts above the bound it finds, so it can never repeat what an older one gave. When the wall clock stands still or goes back,
-the physical part does not; when the counter is used up, the caller waits for the next update.
+Rules (wire facts 2.2): a timestamp is handed out only while physical < saved bound, and the bound is durable before
+that; a new leader starts above the bound it finds, so it can never repeat what an older one gave. When the wall clock
+stands still or goes back, the physical part does not; when the counter is used up, the caller waits for the next
+update.
 
 Invariant: timestamps strictly increase, over restarts too.
 """

@@ -1,7 +1,8 @@
 """How peers come and go: loaded at start, created by a message or a split, destroyed when their region drops them.
 
-A peer is known by region id on a store. After it is destroyed a tombstone keeps its last epoch: a message of an
-older epoch cannot bring it back, and a message from a removed peer is answered with its death. Region ranges of initialized peers never overlap on a store.
+A peer is known by region id on a store. After it is destroyed a tombstone keeps its last epoch: a message of an older
+epoch cannot bring it back, and a message from a removed peer is answered with its death. Region ranges of initialized
+peers never overlap on a store.
 """
 
 from __future__ import annotations

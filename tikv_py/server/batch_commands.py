@@ -28,8 +28,10 @@ def _oneof_commands() -> dict[str, str]:
     """Field name of the request's oneof → method name, from the descriptors: the types are the same on both."""
     service = tikvpb_pb2.DESCRIPTOR.services_by_name["Tikv"]
     by_type = {method.input_type.full_name: method.name for method in service.methods if _is_unary(method)}
-    fields = tikvpb_pb2.BatchCommandsRequest.Request.DESCRIPTOR.fields
-    return {field.name: by_type[field.message_type.full_name] for field in fields if field.message_type.full_name in by_type}
+    fields: list[Any] = list(tikvpb_pb2.BatchCommandsRequest.Request.DESCRIPTOR.fields)
+    return {
+        field.name: by_type[field.message_type.full_name] for field in fields if field.message_type.full_name in by_type
+    }
 
 
 COMMAND_OF_FIELD = _oneof_commands()
@@ -46,7 +48,8 @@ class _Outbox:
 
     def add(self, field: str, request_id: int, response: Message) -> None:
         """Queue an answer."""
-        self.responses.append(tikvpb_pb2.BatchCommandsResponse.Response(**{field: response}))
+        arguments: dict[str, Any] = {field: response}
+        self.responses.append(tikvpb_pb2.BatchCommandsResponse.Response(**arguments))
         self.request_ids.append(request_id)
         self.wake.set()
 

@@ -1,8 +1,9 @@
 """From a command's name to its handler, and errors back into responses.
 
-A command is answered in one of three ways, the cheapest that fits: at once (a read under the leader's lease), by the callback of a raft
-write (raw writes), or in a task of its own. Region errors go into `response.region_error`, as the protocol wants; what a response has no
-field for ends a unary call with a status, and leaves a batched command unanswered, as TiKV does.
+A command is answered in one of three ways, the cheapest that fits: at once (a read under the leader's lease), by the
+callback of a raft write (raw writes), or in a task of its own. Region errors go into `response.region_error`, as the
+protocol wants; what a response has no field for ends a unary call with a status, and leaves a batched command
+unanswered, as TiKV does.
 """
 
 from __future__ import annotations
@@ -127,8 +128,8 @@ class Dispatcher:
         for name in ("error", "other_error"):
             descriptor = command.response.DESCRIPTOR.fields_by_name.get(name)
             if descriptor is not None and descriptor.type == descriptor.TYPE_STRING:
-                response = command.response(**{name: f"{error.code}: {error.message}"})
-                return response
+                answer: Message = command.response(**{name: f"{error.code}: {error.message}"})
+                return answer
         return None
 
     async def close(self) -> None:

@@ -6,6 +6,8 @@ raised and put into the response by the dispatcher.
 
 from __future__ import annotations
 
+from typing import Any
+
 from protos.kvproto import kvrpcpb_pb2 as pb
 from tikv_py.engine.port import CF_LOCK, DATA_CFS
 from tikv_py.mvcc import keys
@@ -199,9 +201,8 @@ class KvWriteService:
             status = await self._scheduler.run(request.context, [request.primary_key], request.lock_ts, decide)
         except TxnError as error:
             return pb.CheckTxnStatusResponse(error=key_error(error))
-        response = pb.CheckTxnStatusResponse(
-            commit_version=status.commit_ts, action=pb.Action.ValueType(status.action.value)
-        )
+        action: Any = status.action.value  # the enum has kvrpcpb's numbers
+        response = pb.CheckTxnStatusResponse(commit_version=status.commit_ts, action=action)
         if status.lock is not None:
             response.lock_ttl = status.lock.ttl_ms
             response.lock_info.CopyFrom(lock_info(request.primary_key, status.lock))

@@ -12,18 +12,30 @@ class StoreMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.grpc_duration = Histogram(
-            "tikv_grpc_msg_duration_seconds", "Time to answer a command", ["type"], buckets=LATENCY_BUCKETS, registry=registry
+            "tikv_grpc_msg_duration_seconds",
+            "Time to answer a command",
+            ["type"],
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
         )
-        self.grpc_fail = Counter("tikv_grpc_msg_fail", "Commands that failed in the server", ["type"], registry=registry)
-        self.region_count = Gauge("tikv_raftstore_region_count", "Peers and leaders on this store", ["type"], registry=registry)
-        self.region_size = Gauge("tikv_raftstore_region_size_bytes", "Approximate size of all regions", registry=registry)
+        self.grpc_fail = Counter(
+            "tikv_grpc_msg_fail", "Commands that failed in the server", ["type"], registry=registry
+        )
+        self.region_count = Gauge(
+            "tikv_raftstore_region_count", "Peers and leaders on this store", ["type"], registry=registry
+        )
+        self.region_size = Gauge(
+            "tikv_raftstore_region_size_bytes", "Approximate size of all regions", registry=registry
+        )
         self.leader_missing = Gauge("tikv_raftstore_leader_missing", "Peers that know no leader", registry=registry)
-        self.store_size = Gauge("tikv_store_size_bytes", "Capacity and use of the data disk", ["type"], registry=registry)
+        self.store_size = Gauge(
+            "tikv_store_size_bytes", "Capacity and use of the data disk", ["type"], registry=registry
+        )
         self.engine_size = Gauge("tikv_engine_size_bytes", "Bytes per database", ["type"], registry=registry)
         self.raft_turns = Counter("tikv_raftstore_loop_turns", "Turns of the store loop", registry=registry)
         self.raft_syncs = Counter("tikv_raftstore_sync_log", "Syncs of the raft log", registry=registry)
         self.applied = Counter("tikv_raftstore_applied_entries", "Raft entries applied", registry=registry)
-        self.sent_messages = Counter("tikv_server_raft_message_recv", "Raft messages received", registry=registry)
+        self.raft_messages = Counter("tikv_server_raft_message_recv", "Raft messages received", registry=registry)
         self.report_failure = Counter(
             "tikv_server_report_failure_msg", "Raft messages that could not be sent", ["store_id"], registry=registry
         )
@@ -34,8 +46,16 @@ class StoreMetrics:
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
-        self.cop_errors = Counter("tikv_coprocessor_request_error", "Coprocessor requests that failed", ["reason"], registry=registry)
-        self.cop_rows = Counter("tikv_coprocessor_scan_keys", "Keys read by coprocessor scans", ["req"], registry=registry)
-        self.pd_heartbeat = Counter("tikv_pd_heartbeat_message", "Heartbeats exchanged with PD", ["type"], registry=registry)
-        self.scheduler_busy = Counter("tikv_scheduler_too_busy", "Commands refused because a queue was full", ["type"], registry=registry)
+        self.cop_errors = Counter(
+            "tikv_coprocessor_request_error", "Coprocessor requests that failed", ["reason"], registry=registry
+        )
+        self.cop_rows = Counter(
+            "tikv_coprocessor_scan_keys", "Keys read by coprocessor scans", ["req"], registry=registry
+        )
+        self.pd_heartbeat = Counter(
+            "tikv_pd_heartbeat_message", "Heartbeats exchanged with PD", ["type"], registry=registry
+        )
+        self.scheduler_busy = Counter(
+            "tikv_scheduler_too_busy", "Commands refused because a queue was full", ["type"], registry=registry
+        )
         self.latches = Gauge("tikv_scheduler_contex_total", "Keys latched by running commands", registry=registry)

@@ -1,0 +1,138 @@
+"""A PD member and stores in one process: memory transport, memory engines that can crash, real server code.
+
+Works on a real loop and on virtual time. `crash` ends a store without stopping it in order and restarts it from what was synced.
+"""
+
+from __future__ import annotations
+
+import random
+from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry
+
+from core_py.runtime.config import Seconds
+from core_py.runtime.workers import InlineWorkers
+from core_py.sim.clock import LoopClock
+from core_py.sim.disk import MemoryDisk
+from core_py.sim.network import Fault, MemoryNetwork
+from pd_py.server.app import PdServer
+from pd_py.server.config import PdConfig, ScheduleConfig
+from tikv_py.client.pd.client import PdClient
+from tikv_py.engine.memory import MemoryEngine
+from tikv_py.engine.port import CF_DEFAULT
+from tikv_py.raftstore.config import RaftstoreConfig
+from tikv_py.server.app import NodePorts, TikvServer
+from tikv_py.server.config import PdEndpointsConfig, ServerConfig, TikvConfig
+
+PD_ADDRESS = "pd:2379"
+FAST = RaftstoreConfig(
+    raft_base_tick_interval=Seconds(0.05),
+    raft_log_gc_tick_interval=Seconds(0.5),
+    pd_heartbeat_tick_interval=Seconds(0.5),
+    pd_store_heartbeat_tick_interval=Seconds(0.5),
+)
+
+
+@dataclass
+class Node:
+    """One store and its disks."""
+
+    name: str
+    raft_db: MemoryEngine
+    kv_db: MemoryEngine
+    server: TikvServer | None = None
+
+
+@dataclass
+class StorageCluster:
+    """PD and stores. Use `storage_cluster` to make one."""
+
+    stores: int
+    seed: int = 0
+    fault: Fault | None = None
+    raftstore: RaftstoreConfig = FAST
+    nodes: list[Node] = field(default_factory=list)
+
+    async def start(self) -> None:
+        self.network = MemoryNetwork(self.fault)
+        self.rng = random.Random(self.seed)
+        self.pd_disk = MemoryDisk()
+        self.pd = await self.start_pd()
+        for number in range(1, self.stores + 1):
+            await self.add_store(f"store{number}")
+        self.client_transport = self.network.transport("client")
+
+    async def start_pd(self) -> PdServer:
+        schedule = ScheduleConfig(patrol_region_interval=Seconds(0.1), balance_interval=Seconds(0.2))
+        pd = PdServer(
+            PdConfig(client_urls=f"http://{PD_ADDRESS}", schedule=schedule),
+            transport=self.network.transport("pd"),
+            disk=self.pd_disk,
+            workers=InlineWorkers(),
+            clock=LoopClock(),
+            rng=random.Random(self.rng.random()),
+            registry=CollectorRegistry(),
+        )
+        await pd.start()
+        return pd
+
+    async def add_store(self, name: str) -> Node:
+        node = Node(name, MemoryEngine((CF_DEFAULT,)), MemoryEngine())
+        self.nodes.append(node)
+        await self.start_store(node)
+        return node
+
+    async def start_store(self, node: Node) -> None:
+        config = TikvConfig(
+            server=ServerConfig(addr=f"{node.name}:20160", status_addr=""),
+            pd=PdEndpointsConfig((PD_ADDRESS,)),
+            raftstore=self.raftstore,
+        )
+        ports = NodePorts(
+            transport=self.network.transport(node.name),
+            raft_db=node.raft_db,
+            kv_db=node.kv_db,
+            workers=InlineWorkers(),
+            clock=LoopClock(),
+            rng=random.Random(self.rng.random()),
+            disk_use=lambda: (1 << 40, 1 << 39),
+        )
+        node.server = TikvServer(config, ports, registry=CollectorRegistry())
+        await node.server.start()
+
+    async def stop_store(self, node: Node) -> None:
+        assert node.server is not None
+        await node.server.stop()
+        node.server = None
+
+    async def crash(self, node: Node, *, keep_kv: int = 0) -> None:
+        """Lose power: what was not synced is gone, but for the first `keep_kv` batches of the kv database."""
+        await self.stop_store(node)
+        node.raft_db = node.raft_db.crash()
+        node.kv_db = node.kv_db.crash(keep_kv)
+
+    async def pd_client(self) -> PdClient:
+        client = PdClient(self.network.transport("client"), (PD_ADDRESS,), LoopClock())
+        await client.connect()
+        return client
+
+    async def stop(self) -> None:
+        for node in self.nodes:
+            if node.server is not None:
+                await self.stop_store(node)
+        await self.pd.stop()
+
+
+@asynccontextmanager
+async def storage_cluster(
+    stores: int = 3, *, seed: int = 0, fault: Fault | None = None, raftstore: RaftstoreConfig | None = None
+) -> AsyncIterator[StorageCluster]:
+    """A running cluster, stopped at the end."""
+    cluster = StorageCluster(stores, seed, fault, raftstore or FAST)
+    await cluster.start()
+    try:
+        yield cluster
+    finally:
+        await cluster.stop()

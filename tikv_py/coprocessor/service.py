@@ -1,0 +1,154 @@
+"""The coprocessor's front: find the region, check locks, freeze a view, run the request in a worker thread.
+
+A view is frozen on the loop right after the read barrier, so the answer is of one moment; the work itself happens in
+threads in short slices of the interpreter, so that raft ticks go on. The number of requests that wait is bounded.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from core_py.codec import memcomparable
+from core_py.errors import CodecError, DbError
+from core_py.ports import Clock, Workers
+from core_py.region_errors import RegionError, ServerIsBusy
+from core_py.runtime.log import get_logger
+from protos.kvproto import coprocessor_pb2, kvrpcpb_pb2
+from tikv_py.engine.port import CF_LOCK, CF_WRITE, Range
+from tikv_py.mvcc import keys
+from tikv_py.mvcc.errors import KeyIsLocked
+from tikv_py.mvcc.lock import Lock
+from tikv_py.mvcc.reader import check_read_lock
+from tikv_py.raftstore.keys import data_range
+from tikv_py.raftstore.peer import Peer
+from tikv_py.server.dispatch import Command
+from tikv_py.server.key_errors import lock_info
+from tikv_py.server.metrics import StoreMetrics
+from tikv_py.txn.context import RegionAccess
+
+DAG, ANALYZE, CHECKSUM = 103, 104, 105
+MAX_WAITING = 1024  # requests in threads or waiting for one; more are answered ServerIsBusy
+STREAMED_RANGES = 16
+MAX_RANGES = 1 << 17
+
+EngineRanges = tuple[tuple[bytes, bytes], ...]
+
+
+class CoprocessorService:
+    """Handlers of Coprocessor."""
+
+    def __init__(self, access: RegionAccess, workers: Workers, metrics: StoreMetrics, clock: Clock) -> None:
+        self._access = access
+        self._engine = access.store.kv_db
+        self._workers = workers
+        self._metrics = metrics
+        self._clock = clock
+        self._waiting = 0
+        self._execute: Any = None
+        self._duration = metrics.cop_duration.labels("select")
+        self._rows = metrics.cop_rows.labels("select")
+
+    def commands(self) -> dict[str, Command]:
+        """For the dispatcher."""
+        return {"Coprocessor": Command("Coprocessor", coprocessor_pb2.Response, self.handle)}
+
+    async def handle(self, request: coprocessor_pb2.Request) -> coprocessor_pb2.Response:
+        """One request, and the ones for other regions of this store that ride on it."""
+        if request.tp != DAG:
+            return coprocessor_pb2.Response(other_error=f"unsupported tp {request.tp}: this store answers {DAG} (DAG)")
+        if self._waiting >= MAX_WAITING:
+            self._metrics.cop_errors.labels("busy").inc()
+            raise ServerIsBusy(f"{MAX_WAITING} coprocessor requests are waiting")
+        began = self._clock.monotonic()
+        self._waiting += 1
+        try:
+            response = await self._one(request, request.context, list(request.ranges))
+            for task in request.tasks:
+                response.batch_responses.append(await self._batched(request, task))
+        finally:
+            self._waiting -= 1
+        self._duration.observe(self._clock.monotonic() - began)
+        return response
+
+    async def _batched(
+        self, request: coprocessor_pb2.Request, task: coprocessor_pb2.StoreBatchTask
+    ) -> coprocessor_pb2.StoreBatchTaskResponse:
+        context = kvrpcpb_pb2.Context()
+        context.CopyFrom(request.context)
+        context.region_id = task.region_id
+        context.region_epoch.CopyFrom(task.region_epoch)
+        context.peer.CopyFrom(task.peer)
+        out = coprocessor_pb2.StoreBatchTaskResponse(task_id=task.task_id)
+        try:
+            response = await self._one(request, context, list(task.ranges))
+        except RegionError as error:
+            out.region_error.CopyFrom(error.to_pb())
+            return out
+        out.data, out.other_error = response.data, response.other_error
+        if response.HasField("locked"):
+            out.locked.CopyFrom(response.locked)
+        return out
+
+    async def _one(
+        self,
+        request: coprocessor_pb2.Request,
+        context: kvrpcpb_pb2.Context,
+        user_ranges: list[coprocessor_pb2.KeyRange],
+    ) -> coprocessor_pb2.Response:
+        execute = self._loaded()
+        try:
+            dag, encode_type, read_ts = execute.parse(request)
+        except (CodecError, DbError) as error:
+            self._metrics.cop_errors.labels("other").inc()
+            return coprocessor_pb2.Response(other_error=f"{error.code}: {error.message}")
+        peer = await self._access.readable(context)
+        wanted = [bounds for bounds in user_ranges if not bounds.end or bounds.start < bounds.end]
+        ranges = _engine_ranges(peer, wanted)
+        if ranges is None:
+            return coprocessor_pb2.Response(other_error=f"Request range exceeds bound of region {peer.region.id}")
+        if context.isolation_level == kvrpcpb_pb2.SI:
+            try:
+                self._check_locks(ranges, read_ts, frozenset(context.resolved_locks))
+            except KeyIsLocked as error:
+                self._metrics.cop_errors.labels("lock").inc()
+                return coprocessor_pb2.Response(locked=lock_info(error.user_key, error.lock))
+        streamed = not dag.scan.desc and len(ranges) <= STREAMED_RANGES
+        view = self._engine.snapshot([Range(CF_WRITE, start, end) for start, end in ranges] if streamed else [])
+        pairs = tuple((bounds.start, bounds.end) for bounds in wanted)
+        task = execute.Task(request, dag, encode_type, ranges, pairs, read_ts)
+        response, records = await self._workers.run(execute.run, task, view)
+        peer.flow.read_keys += records
+        self._rows.inc(records)
+        result: coprocessor_pb2.Response = response
+        return result
+
+    def _loaded(self) -> Any:
+        """The executing half, imported when it is needed for the first time."""
+        if self._execute is None:
+            self._execute = importlib.import_module("tikv_py.coprocessor.execute")
+            get_logger().info("coprocessor loaded")
+        return self._execute
+
+    def _check_locks(self, ranges: EngineRanges, read_ts: int, resolved: frozenset[int]) -> None:
+        """Raise KeyIsLocked for the first lock that a read at `read_ts` must wait for."""
+        found = self._engine.scan(CF_LOCK, ranges[0][0], ranges[-1][1]) if ranges else []
+        for key, data in found:
+            if len(ranges) > 1 and not any(start <= key < end for start, end in ranges):
+                continue
+            check_read_lock(Lock.from_bytes(data), keys.user_key(key), read_ts, resolved)
+
+
+def _engine_ranges(peer: Peer, user_ranges: list[coprocessor_pb2.KeyRange]) -> EngineRanges | None:
+    """The ranges as engine keys; None when one lies outside the region, or they are not in order."""
+    low, high = data_range(peer.region.start_key, peer.region.end_key)
+    out = []
+    previous = low
+    for bounds in user_ranges[:MAX_RANGES]:
+        start = b"z" + memcomparable.encode(bounds.start)
+        end = b"z" + memcomparable.encode(bounds.end) if bounds.end else high
+        if start < previous or end > high:
+            return None
+        out.append((start, end))
+        previous = end
+    return tuple(out) if len(user_ranges) <= MAX_RANGES else None

@@ -1,0 +1,125 @@
+"""One storage node, put together from its parts over given ports; the same for a process and for an embedded cluster.
+
+Start: identity, then the engine's peers, then the service, and only then registration with PD, so that nobody is sent to an address
+where nothing listens yet. A node that PD refuses (address taken, tombstone, other cluster) does not stay up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from core_py.ports import Clock, Listener, Random, Transport, Workers
+from core_py.runtime.log import get_logger
+from protos.kvproto import metapb_pb2
+from tikv_py.client.pd.client import PdClient
+from tikv_py.coprocessor.service import CoprocessorService
+from tikv_py.engine.port import Engine
+from tikv_py.raftstore.router import RaftRouter
+from tikv_py.raftstore.store import Store
+from tikv_py.server.bootstrap import bootstrap_cluster, identify
+from tikv_py.server.config import TikvConfig
+from tikv_py.server.metrics import StoreMetrics
+from tikv_py.server.pd_worker import DiskUse, PdWorker
+from tikv_py.server.services import NodeServices
+
+STOP_GRACE_S = 0.5
+VERSION = "8.5.0"
+
+
+@dataclass(frozen=True, slots=True)
+class NodePorts:
+    """The outside world of a node."""
+
+    transport: Transport
+    raft_db: Engine
+    kv_db: Engine
+    workers: Workers
+    clock: Clock
+    rng: Random
+    disk_use: DiskUse
+
+
+class TikvServer:
+    """A storage node."""
+
+    def __init__(
+        self,
+        config: TikvConfig,
+        ports: NodePorts,
+        *,
+        registry: CollectorRegistry,
+        on_failure: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self.config = config
+        self._ports = ports
+        self._metrics = StoreMetrics(registry)
+        self._on_failure = on_failure
+        self.pd = PdClient(ports.transport, config.pd.endpoints, ports.clock)
+        self.store: Store | None = None
+        self._services: NodeServices | None = None
+        self._listener: Listener | None = None
+        self._pd_worker: PdWorker | None = None
+        self.address = ""
+
+    async def start(self) -> None:
+        """Come up. Raises StorageError, ConfigError, PdError."""
+        ports, config = self._ports, self.config
+        await self.pd.connect()
+        store_id = await identify(ports.kv_db, self.pd)
+        store = self.store = Store(
+            store_id,
+            ports.raft_db,
+            ports.kv_db,
+            config.raftstore,
+            clock=ports.clock,
+            rng=ports.rng,
+            workers=ports.workers,
+            on_failure=self._on_failure,
+        )
+        store.router = RaftRouter(ports.transport, ports.workers, store_id, self._address_of, self._unreachable)
+        self._pd_worker = PdWorker(store, self.pd, ports.clock, self._metrics, ports.disk_use)
+        services = self._services = NodeServices(store, self.pd, self._metrics, ports.clock)
+        coprocessor = CoprocessorService(services.access, ports.workers, self._metrics, ports.clock)
+        self._listener = await ports.transport.serve(config.server.addr, services.services(coprocessor.commands()))
+        self.address = config.server.advertise_addr or self._listener.address
+        meta = self._meta(store_id)
+        await bootstrap_cluster(ports.raft_db, ports.kv_db, self.pd, meta)
+        await self.pd.put_store(meta)
+        await store.start()
+        self._pd_worker.start()
+        get_logger().info("store is serving", store=store_id, address=self.address, cluster=self.pd.cluster_id)
+
+    def _meta(self, store_id: int) -> metapb_pb2.Store:
+        server = self.config.server
+        labels = [metapb_pb2.StoreLabel(key=key, value=value) for key, value in sorted(server.labels.items())]
+        return metapb_pb2.Store(
+            id=store_id,
+            address=self.address,
+            status_address=server.status_addr,
+            labels=labels,
+            version=VERSION,
+            start_timestamp=self._ports.clock.wall_ms() // 1000,
+        )
+
+    async def _address_of(self, store_id: int) -> str:
+        return (await self.pd.get_store(store_id)).address
+
+    def _unreachable(self, store_id: int, region_ids: list[int]) -> None:
+        self._metrics.report_failure.labels(str(store_id)).inc(max(len(region_ids), 1))
+        if self.store is not None:
+            self.store.on_unreachable(store_id, region_ids)
+
+    async def stop(self) -> None:
+        """Go down: no new calls, then the loop, then PD."""
+        if self._listener is not None:
+            await self._listener.stop(STOP_GRACE_S)
+        if self._services is not None:
+            await self._services.close()
+        if self._pd_worker is not None:
+            await self._pd_worker.stop()
+        if self.store is not None and self.store.peers is not None:
+            await self.store.stop()
+        await self.pd.close()

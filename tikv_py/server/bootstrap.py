@@ -1,0 +1,92 @@
+"""Giving a store its identity, and a cluster its first region.
+
+The identity (cluster id, store id) is written to the data directory once. A directory of another cluster is refused before
+anything else happens. The first store prepares region 1 on disk, then asks PD to accept it; a store that loses that race removes
+what it prepared. Both steps may be repeated after a crash at any point.
+"""
+
+from __future__ import annotations
+
+from core_py.errors import StorageError
+from core_py.runtime.log import get_logger
+from protos.kvproto import metapb_pb2
+from protos.kvproto import raft_serverpb_pb2 as serverpb
+from tikv_py.client.pd.client import PdClient
+from tikv_py.client.pd.errors import AlreadyBootstrapped
+from tikv_py.engine.port import CF_DEFAULT, CF_RAFT, Engine
+from tikv_py.raftstore import keys
+from tikv_py.raftstore.peer_storage import initial_apply_state, region_state_bytes, write_initial_raft_state
+
+PREPARE_KEY = b"\x01\x02"
+INIT_EPOCH = 1
+
+
+async def identify(kv_db: Engine, pd: PdClient) -> int:
+    """The store's id, drawn from PD on a new directory. Raises StorageError for another cluster's directory."""
+    stored = kv_db.get(CF_DEFAULT, keys.STORE_IDENT_KEY)
+    if stored is not None:
+        ident = serverpb.StoreIdent.FromString(stored)
+        if ident.cluster_id != pd.cluster_id:
+            raise StorageError(
+                f"the data directory belongs to cluster {ident.cluster_id}, PD serves cluster {pd.cluster_id};"
+                " start the store with that cluster's PD, or with an empty data directory"
+            )
+        return ident.store_id
+    if kv_db.scan(CF_RAFT, b"", b"", 1) or kv_db.scan(CF_DEFAULT, b"", b"", 1):
+        raise StorageError("the data directory holds data without a store identity; use an empty one")
+    store_id = await pd.alloc_id()
+    ident = serverpb.StoreIdent(cluster_id=pd.cluster_id, store_id=store_id)
+    batch = kv_db.batch()
+    batch.put(CF_DEFAULT, keys.STORE_IDENT_KEY, ident.SerializeToString())
+    kv_db.write(batch)
+    kv_db.sync_wal()
+    return store_id
+
+
+async def bootstrap_cluster(raft_db: Engine, kv_db: Engine, pd: PdClient, store: metapb_pb2.Store) -> None:
+    """Make the first region if the cluster has none."""
+    prepared = kv_db.get(CF_DEFAULT, PREPARE_KEY)
+    if prepared is None:
+        if await pd.is_bootstrapped():
+            return
+        region = metapb_pb2.Region(id=await pd.alloc_id())
+        region.region_epoch.conf_ver = region.region_epoch.version = INIT_EPOCH
+        region.peers.add(id=await pd.alloc_id(), store_id=store.id)
+        _prepare(raft_db, kv_db, region)
+    else:
+        region = metapb_pb2.Region.FromString(prepared)
+    try:
+        await pd.bootstrap(store, region)
+        get_logger().info("cluster bootstrapped", region=region.id, store=store.id)
+        accepted = True
+    except AlreadyBootstrapped:
+        # By another store, or by this one just before it crashed: PD knows which region is the first.
+        known = await pd.get_region_by_id(region.id)
+        accepted = known is not None and any(peer.store_id == store.id for peer in known.region.peers)
+    _finish(raft_db, kv_db, region, keep=accepted)
+
+
+def _prepare(raft_db: Engine, kv_db: Engine, region: metapb_pb2.Region) -> None:
+    raft_batch = raft_db.batch()
+    write_initial_raft_state(raft_db, raft_batch, region.id)
+    raft_db.write(raft_batch)
+    raft_db.sync_wal()
+    batch = kv_db.batch()
+    batch.put(CF_DEFAULT, PREPARE_KEY, region.SerializeToString())
+    batch.put(CF_RAFT, keys.region_state_key(region.id), region_state_bytes(region, serverpb.Normal))
+    batch.put(CF_RAFT, keys.apply_state_key(region.id), initial_apply_state().to_bytes())
+    kv_db.write(batch)
+    kv_db.sync_wal()
+
+
+def _finish(raft_db: Engine, kv_db: Engine, region: metapb_pb2.Region, *, keep: bool) -> None:
+    batch = kv_db.batch()
+    batch.delete(CF_DEFAULT, PREPARE_KEY)
+    if not keep:
+        raft_batch = raft_db.batch()
+        raft_batch.delete(CF_DEFAULT, keys.raft_state_key(region.id))
+        raft_db.write(raft_batch)
+        batch.delete(CF_RAFT, keys.region_state_key(region.id))
+        batch.delete(CF_RAFT, keys.apply_state_key(region.id))
+    kv_db.write(batch)
+    kv_db.sync_wal()

@@ -1,0 +1,207 @@
+"""The store's work for PD: telling it how the store and its regions are, and doing what it asks.
+
+Region heartbeats are sent at once when leadership, membership or bounds change, and at an interval; when the stream
+connects, all leaders are reported, because PD keeps regions in memory. A command PD sends is proposed if the region
+is still at the epoch it was meant for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from core_py.errors import DbError
+from core_py.ports import Clock
+from core_py.runtime.log import get_logger
+from core_py.runtime.tasks import TaskScope
+from protos.kvproto import metapb_pb2, pdpb_pb2
+from tikv_py.client.pd.client import PdClient
+from tikv_py.raftstore import admin
+from tikv_py.raftstore.peer import Flow, Peer
+from tikv_py.raftstore.region import same_epoch
+from tikv_py.raftstore.store import Store, StoreListener
+from tikv_py.server.metrics import StoreMetrics
+
+RETRY_S = 0.5
+DOWN_PEER_S = 3.0  # silence after which a follower is reported, with its seconds; PD decides when that is too long
+
+DiskUse = Callable[[], tuple[int, int]]
+
+
+class PdWorker(StoreListener):
+    """Hears from the store loop, speaks to PD. `disk_use` gives (capacity, available) in bytes."""
+
+    def __init__(self, store: Store, pd: PdClient, clock: Clock, metrics: StoreMetrics, disk_use: DiskUse) -> None:
+        self._store = store
+        self._pd = pd
+        self._clock = clock
+        self._metrics = metrics
+        self._disk_use = disk_use
+        self._scope = TaskScope("pd worker")
+        self._due: dict[int, None] = {}
+        self._wake = asyncio.Event()
+        self._stream = pd.region_heartbeat_stream()
+        self._started_s = clock.wall_ms() // 1000
+
+    def start(self) -> None:
+        """Begin."""
+        self._store.listener = self
+        self._scope.spawn(self._store_heartbeats(), name="store heartbeat")
+        self._scope.spawn(self._region_heartbeats(), name="region heartbeat")
+        self._scope.spawn(self._interval(), name="region heartbeat interval")
+        self._scope.spawn(self._commands(), name="pd commands")
+
+    async def stop(self) -> None:
+        """End."""
+        await self._scope.close()
+
+    def on_role_change(self, peer: Peer) -> None:
+        """Leadership moved."""
+        if peer.is_leader:
+            self._report(peer.region.id)
+
+    def on_region_change(self, peer: Peer) -> None:
+        """Bounds or members changed."""
+        if peer.is_leader:
+            self._report(peer.region.id)
+
+    def on_split(self, regions: list[metapb_pb2.Region], *, is_leader: bool) -> None:
+        """A leader's region was split."""
+        if is_leader:
+            self._scope.spawn(self._report_split(regions), name="report split")
+
+    def on_apply(self, peer: Peer, entries: int) -> None:
+        """Entries were applied."""
+        self._metrics.applied.inc(entries)
+
+    def _report(self, region_id: int) -> None:
+        self._due[region_id] = None
+        self._wake.set()
+
+    async def _report_split(self, regions: list[metapb_pb2.Region]) -> None:
+        try:
+            await self._pd.report_batch_split(regions)
+        except DbError as error:  # the heartbeats of the new regions say the same
+            get_logger().info("split not reported", error=str(error))
+
+    async def _store_heartbeats(self) -> None:
+        while True:
+            try:
+                await self._pd.store_heartbeat(self._store_stats())
+                self._metrics.pd_heartbeat.labels("store").inc()
+            except DbError as error:
+                get_logger().warn("store heartbeat failed", error=str(error))
+            await asyncio.sleep(float(self._store.config.pd_store_heartbeat_tick_interval))
+
+    def _store_stats(self) -> pdpb_pb2.StoreStats:
+        capacity, available = self._disk_use()
+        peers = self._store.peers.values()
+        used = self._store.kv_db.approximate_size()
+        self._metrics.store_size.labels("capacity").set(capacity)
+        self._metrics.store_size.labels("available").set(available)
+        self._metrics.store_size.labels("used").set(used)
+        self._metrics.region_count.labels("region").set(len(peers))
+        self._metrics.region_count.labels("leader").set(sum(peer.is_leader for peer in peers))
+        self._metrics.leader_missing.set(sum(not peer.node.leader_id for peer in peers))
+        self._metrics.region_size.set(sum(peer.approximate_size for peer in peers))
+        self._metrics.engine_size.labels("kv").set(used)
+        self._metrics.engine_size.labels("raft").set(self._store.raft_db.approximate_size())
+        return pdpb_pb2.StoreStats(
+            store_id=self._store.store_id,
+            capacity=capacity,
+            available=available,
+            used_size=used,
+            region_count=len(peers),
+            start_time=self._started_s,
+        )
+
+    async def _interval(self) -> None:
+        while True:
+            await asyncio.sleep(float(self._store.config.pd_heartbeat_tick_interval))
+            self._report_all()
+
+    def _report_all(self) -> None:
+        for region_id, peer in self._store.peers.items():
+            if peer.is_leader:
+                self._report(region_id)
+
+    async def _region_heartbeats(self) -> None:
+        while True:
+            if not self._due:
+                self._wake.clear()
+                await self._wake.wait()
+            region_id = next(iter(self._due))
+            del self._due[region_id]
+            peer = self._store.peers.get(region_id)
+            if peer is None or not peer.is_leader:
+                continue
+            try:
+                await self._stream.send(self._heartbeat(peer))
+                self._metrics.pd_heartbeat.labels("region").inc()
+            except DbError as error:
+                get_logger().warn("region heartbeat failed", error=str(error))
+                await asyncio.sleep(RETRY_S)
+                self._report_all()
+
+    def _heartbeat(self, peer: Peer) -> pdpb_pb2.RegionHeartbeatRequest:
+        flow, peer.flow = peer.flow, Flow()
+        request = pdpb_pb2.RegionHeartbeatRequest(
+            region=peer.region,
+            leader=peer.meta(),
+            term=peer.node.term,
+            approximate_size=peer.approximate_size,
+            approximate_keys=peer.approximate_keys,
+            bytes_written=flow.written_bytes,
+            keys_written=flow.written_keys,
+            bytes_read=flow.read_bytes,
+            keys_read=flow.read_keys,
+        )
+        now = self._clock.monotonic()
+        for meta in peer.region.peers:
+            if meta.id == peer.peer_id:
+                continue
+            silent = now - peer.heard.setdefault(meta.id, now)
+            if silent >= DOWN_PEER_S:
+                request.down_peers.add(peer=meta, down_seconds=int(silent))
+            progress = peer.node.progress(meta.id)
+            if progress is None or progress.match + 1 < peer.storage.first_index():
+                request.pending_peers.append(meta)
+        return request
+
+    async def _commands(self) -> None:
+        while True:
+            try:
+                response = await self._stream.receive()
+            except DbError as error:
+                get_logger().warn("region heartbeat stream ended", error=str(error))
+                await asyncio.sleep(RETRY_S)
+                self._report_all()
+                continue
+            peer = self._store.peers.get(response.region_id)
+            if peer is not None and peer.is_leader and same_epoch(peer.region.region_epoch, response.region_epoch):
+                self._scope.spawn(self._obey(peer, response), name="pd command")
+
+    async def _obey(self, peer: Peer, response: pdpb_pb2.RegionHeartbeatResponse) -> None:
+        try:
+            if response.HasField("change_peer"):
+                change = response.change_peer
+                await admin.change_peers(self._store, peer, [(change.change_type, change.peer)])
+            elif response.HasField("change_peer_v2"):
+                changes = [(change.change_type, change.peer) for change in response.change_peer_v2.changes]
+                await admin.change_peers(self._store, peer, changes)
+            elif response.HasField("transfer_leader"):
+                admin.transfer_leader(self._store, peer, response.transfer_leader.peer)
+            elif response.HasField("split_region") and response.split_region.keys:
+                await split_region(self._store, self._pd, peer, list(response.split_region.keys))
+        except DbError as error:
+            get_logger().info("pd command not done", region=response.region_id, error=str(error))
+
+
+async def split_region(store: Store, pd: PdClient, peer: Peer, split_keys: list[bytes]) -> list[metapb_pb2.Region]:
+    """Split at keys in the encoding of region bounds, with ids from PD; the parts from left to right.
+
+    Raises region errors, PdError, AdminRefused.
+    """
+    ids = await pd.ask_batch_split(peer.region, len(split_keys))
+    splits = [(key, one.new_region_id, list(one.new_peer_ids)) for key, one in zip(split_keys, ids, strict=True)]
+    return await admin.split(store, peer, splits)

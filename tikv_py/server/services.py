@@ -1,0 +1,172 @@
+"""All gRPC services of a storage node: which handler serves which command, on unary calls and on BatchCommands alike."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from core_py.codec import memcomparable
+from core_py.ports import CallContext, Clock, Handler, Service, StatusError
+from core_py.region_errors import RegionError
+from protos.grpc_health import health_pb2
+from protos.kvproto import kvrpcpb_pb2, raft_serverpb_pb2, tikvpb_pb2
+from tikv_py.client.pd.client import PdClient
+from tikv_py.raftstore.store import Store
+from tikv_py.server.batch_commands import BatchCommandsService
+from tikv_py.server.dispatch import Command, Dispatcher
+from tikv_py.server.kv_read import KvReadService
+from tikv_py.server.kv_write import KvWriteService
+from tikv_py.server.metrics import StoreMetrics
+from tikv_py.server.pd_worker import split_region
+from tikv_py.server.raw import RawService
+from tikv_py.txn.context import RegionAccess
+from tikv_py.txn.scheduler import Scheduler
+
+MAX_SPLIT_KEYS = 2048
+
+
+class NodeServices:
+    """Everything a node answers. `coprocessor` serves push-down requests."""
+
+    def __init__(self, store: Store, pd: PdClient, metrics: StoreMetrics, clock: Clock) -> None:
+        self._store = store
+        self._pd = pd
+        self._metrics = metrics
+        self.access = RegionAccess(store)
+        self.scheduler = Scheduler(self.access, clock)
+        self._clock = clock
+        self._dispatcher: Dispatcher | None = None
+        self.serving = True
+
+    def services(self, extra: Mapping[str, Command]) -> list[Service]:
+        """The services to register; `extra` are commands of other packages (the coprocessor's)."""
+        commands = {**self._txn_commands(), **self._raw_commands(), **extra}
+        self._dispatcher = Dispatcher(commands, self._metrics, self._clock)
+        batch = BatchCommandsService(self._dispatcher, frozenset(commands))
+        handlers: dict[str, Handler] = {name: self._unary(name) for name in commands}
+        handlers["BatchCommands"] = batch.serve
+        handlers["BatchRaft"] = self._batch_raft
+        handlers["Raft"] = self._raft
+        handlers["Snapshot"] = lambda chunks, _context: self._store.snapshots.receive(chunks)
+        health: dict[str, Handler] = {"Check": self._health}
+        return [
+            Service(tikvpb_pb2.DESCRIPTOR.services_by_name["Tikv"], handlers),
+            Service(health_pb2.DESCRIPTOR.services_by_name["Health"], health),
+        ]
+
+    def _unary(self, name: str) -> Handler:
+        dispatcher = self._dispatcher
+        assert dispatcher is not None
+
+        async def call(request: Any, _context: CallContext) -> Any:
+            return await dispatcher.unary(name, request)
+
+        return call
+
+    def _txn_commands(self) -> dict[str, Command]:
+        reads, writes = KvReadService(self.access), KvWriteService(self.access, self.scheduler)
+        pb = kvrpcpb_pb2
+        commands = [
+            Command("KvGet", pb.GetResponse, reads.get, now=reads.get_now),
+            Command("KvBatchGet", pb.BatchGetResponse, reads.batch_get, now=reads.batch_get_now),
+            Command("KvScan", pb.ScanResponse, reads.scan),
+            Command("KvScanLock", pb.ScanLockResponse, reads.scan_lock),
+            Command("KvPrewrite", pb.PrewriteResponse, writes.prewrite),
+            Command("KvCommit", pb.CommitResponse, writes.commit),
+            Command("KvBatchRollback", pb.BatchRollbackResponse, writes.batch_rollback),
+            Command("KvCleanup", pb.CleanupResponse, writes.cleanup),
+            Command("KvPessimisticLock", pb.PessimisticLockResponse, writes.pessimistic_lock),
+            Command("KVPessimisticRollback", pb.PessimisticRollbackResponse, writes.pessimistic_rollback),
+            Command("KvTxnHeartBeat", pb.TxnHeartBeatResponse, writes.heart_beat),
+            Command("KvCheckTxnStatus", pb.CheckTxnStatusResponse, writes.check_txn_status),
+            Command("KvCheckSecondaryLocks", pb.CheckSecondaryLocksResponse, writes.check_secondary_locks),
+            Command("KvResolveLock", pb.ResolveLockResponse, writes.resolve_lock),
+            Command("KvDeleteRange", pb.DeleteRangeResponse, writes.delete_range),
+            Command("SplitRegion", pb.SplitRegionResponse, self._split_region),
+            Command("GetHealthFeedback", pb.GetHealthFeedbackResponse, self._health_feedback),
+        ]
+        return {command.name: command for command in commands}
+
+    def _raw_commands(self) -> dict[str, Command]:
+        raw = RawService(self.access, self.scheduler.latches)
+        pb = kvrpcpb_pb2
+        commands = [
+            Command("RawGet", pb.RawGetResponse, raw.get, now=raw.get_now),
+            Command("RawBatchGet", pb.RawBatchGetResponse, raw.batch_get),
+            Command(
+                "RawPut",
+                pb.RawPutResponse,
+                raw.put,
+                write=lambda request: raw.write(request.context, raw.put_modifies(request)),
+            ),
+            Command(
+                "RawDelete",
+                pb.RawDeleteResponse,
+                raw.delete,
+                write=lambda request: raw.write(request.context, raw.delete_modifies(request)),
+            ),
+            Command("RawBatchPut", pb.RawBatchPutResponse, raw.batch_put),
+            Command("RawBatchDelete", pb.RawBatchDeleteResponse, raw.batch_delete),
+            Command("RawDeleteRange", pb.RawDeleteRangeResponse, raw.delete_range),
+            Command("RawScan", pb.RawScanResponse, raw.scan),
+            Command("RawBatchScan", pb.RawBatchScanResponse, raw.batch_scan),
+            Command("RawCompareAndSwap", pb.RawCASResponse, raw.compare_and_swap),
+        ]
+        return {command.name: command for command in commands}
+
+    async def _split_region(self, request: kvrpcpb_pb2.SplitRegionRequest) -> kvrpcpb_pb2.SplitRegionResponse:
+        """Tikv/SplitRegion: user keys, encoded here unless they are raw."""
+        peer = self.access.leader(request.context)
+        wanted = list(request.split_keys) or [request.split_key]
+        if len(wanted) > MAX_SPLIT_KEYS:
+            raise RegionError(f"{len(wanted)} split keys at once, {MAX_SPLIT_KEYS} are allowed")
+        encoded = sorted({key if request.is_raw_kv else memcomparable.encode(key) for key in wanted})
+        regions = await split_region(self._store, self._pd, peer, encoded)
+        response = kvrpcpb_pb2.SplitRegionResponse(regions=regions)
+        if len(regions) == 2:
+            response.left.CopyFrom(regions[0])
+            response.right.CopyFrom(regions[1])
+        return response
+
+    async def _health_feedback(
+        self, _request: kvrpcpb_pb2.GetHealthFeedbackRequest
+    ) -> kvrpcpb_pb2.GetHealthFeedbackResponse:
+        feedback = kvrpcpb_pb2.HealthFeedback(store_id=self._store.store_id, slow_score=1)
+        return kvrpcpb_pb2.GetHealthFeedbackResponse(health_feedback=feedback)
+
+    async def _health(
+        self, _request: health_pb2.HealthCheckRequest, _context: CallContext
+    ) -> health_pb2.HealthCheckResponse:
+        status = health_pb2.HealthCheckResponse.SERVING if self.serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        return health_pb2.HealthCheckResponse(status=status)
+
+    async def _batch_raft(
+        self, batches: AsyncIterator[tikvpb_pb2.BatchRaftMessage], _context: CallContext
+    ) -> raft_serverpb_pb2.Done:
+        async for batch in batches:
+            for message in batch.msgs:
+                self._check_store(message)
+                self._store.deliver(message)
+            self._metrics.raft_messages.inc(len(batch.msgs))
+        return raft_serverpb_pb2.Done()
+
+    async def _raft(
+        self, messages: AsyncIterator[raft_serverpb_pb2.RaftMessage], _context: CallContext
+    ) -> raft_serverpb_pb2.Done:
+        async for message in messages:
+            self._check_store(message)
+            self._store.deliver(message)
+        return raft_serverpb_pb2.Done()
+
+    def _check_store(self, message: raft_serverpb_pb2.RaftMessage) -> None:
+        """A sender with an old address must resolve it again."""
+        if message.to_peer.store_id != self._store.store_id:
+            raise StatusError(
+                "UNKNOWN", f"StoreNotMatch: message for store {message.to_peer.store_id} reached {self._store.store_id}"
+            )
+
+    async def close(self) -> None:
+        """End running commands."""
+        self.serving = False
+        if self._dispatcher is not None:
+            await self._dispatcher.close()
