@@ -1,0 +1,22 @@
+"""Clients over the real transport and clock in one call. Everything else of the client takes these as ports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from core_py.runtime.clock import SystemClock
+from core_py.runtime.grpc_transport import GrpcTransport
+from tikv_py.client.raw.client import RawClient
+from tikv_py.client.txn.client import TxnClient
+
+Tls = tuple[bytes, bytes, bytes]
+
+
+async def connect_txn(pd_endpoints: Sequence[str], *, tls: Tls | None = None) -> TxnClient:
+    """A transactional client. Raises PdUnavailable."""
+    return await TxnClient.connect(pd_endpoints, transport=GrpcTransport(tls), clock=SystemClock())
+
+
+async def connect_raw(pd_endpoints: Sequence[str], *, tls: Tls | None = None, cf: str = "") -> RawClient:
+    """A raw client. Raises PdUnavailable."""
+    return await RawClient.connect(pd_endpoints, transport=GrpcTransport(tls), clock=SystemClock(), cf=cf)

@@ -1,0 +1,235 @@
+"""The transactional client: one object per process, shared by all transactions.
+
+    client = await TxnClient.connect(["127.0.0.1:2379"], transport=GrpcTransport(), clock=SystemClock())
+    async with client.begin() as txn:
+        txn.put(b"k", b"v")
+    await client.close()
+
+Keys are user keys everywhere; they are encoded only to find their region.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random as random_module
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, TypeVar
+
+from core_py.codec import ts as tso
+from core_py.errors import DbError, RetryClass
+from core_py.ports import Clock, Random, Transport
+from core_py.runtime.tasks import TaskScope
+from protos.kvproto import coprocessor_pb2, kvrpcpb_pb2, metapb_pb2
+from tikv_py.client.errors import RawError, UndeterminedError, from_key_error
+from tikv_py.client.pd.client import PdClient
+from tikv_py.client.region import backoff as kinds
+from tikv_py.client.region.backoff import Backoffer
+from tikv_py.client.region.cache import RegionCache
+from tikv_py.client.region.regions import TXN_KEYS, Region
+from tikv_py.client.region.sender import READ_TIMEOUT_S, RegionRequestSender, with_region_retries
+from tikv_py.client.region.store import StoreCache
+from tikv_py.client.txn.context import READ_BUDGET_MS, ClientContext
+from tikv_py.client.txn.lock_resolver import LockResolver
+from tikv_py.client.txn.snapshot import Snapshot
+from tikv_py.client.txn.transaction import Transaction, TxnOptions
+
+T = TypeVar("T")
+CLOSE_GRACE_S = 5.0  # secondaries still being committed at `close` get so long; readers resolve the rest
+SPLIT_BUDGET_MS = 20_000
+
+
+class Beginning:
+    """A transaction about to start: await it, or enter it."""
+
+    __slots__ = ("_start", "_txn")
+
+    def __init__(self, start: Coroutine[Any, Any, Transaction]) -> None:
+        self._start = start
+
+    def __await__(self) -> Generator[Any, None, Transaction]:
+        return self._start.__await__()
+
+    async def __aenter__(self) -> Transaction:
+        self._txn = await self._start
+        return self._txn
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._txn.__aexit__(kind, error, trace)
+
+
+class TxnClient:
+    """See the module's text."""
+
+    def __init__(
+        self, pd: PdClient, transport: Transport, clock: Clock, random: Random, *, streams_per_store: int = 1
+    ) -> None:
+        self.pd, self._clock, self._random = pd, clock, random
+        self._scope = TaskScope("txn client")  # connections and region loads
+        self._background = TaskScope("txn client background")  # secondaries, rollbacks
+        self._heart_beats = TaskScope("txn client heart beats")
+        self.region_cache = RegionCache(pd, self._scope, TXN_KEYS)
+        self.stores = StoreCache(pd, transport, clock, self._scope, streams_per_store=streams_per_store)
+        self.sender = RegionRequestSender(self.region_cache, self.stores, random, pd.cluster_id)
+        self.lock_resolver = LockResolver(pd, self.region_cache, self.sender)
+        self._context = ClientContext(
+            pd, self.region_cache, self.sender, self.lock_resolver, self._background, self._heart_beats, clock, random
+        )
+
+    @classmethod
+    async def connect(
+        cls,
+        pd_endpoints: Sequence[str],
+        *,
+        transport: Transport,
+        clock: Clock,
+        random: Random | None = None,
+        streams_per_store: int = 1,
+    ) -> TxnClient:
+        """Find PD and make a client. Raises PdUnavailable."""
+        pd = PdClient(transport, pd_endpoints, clock)
+        try:
+            await pd.connect()
+        except BaseException:
+            await pd.close()
+            raise
+        chosen = random or random_module.Random(pd.cluster_id)
+        return cls(pd, transport, clock, chosen, streams_per_store=streams_per_store)
+
+    async def __aenter__(self) -> TxnClient:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Let background commits finish, then close all connections."""
+        await self._heart_beats.close()
+        await self.drain(CLOSE_GRACE_S)
+        await self._background.close()
+        await self._scope.close()
+        await self.stores.close()
+        await self.pd.close()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait until background commits and rollbacks are done, at most so long."""
+        deadline = self._clock.monotonic() + timeout_s
+        pause = 0.001
+        while len(self._background) and self._clock.monotonic() < deadline:
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 0.05)
+
+    # ---- transactions ----
+
+    async def timestamp(self) -> int:
+        """A new timestamp."""
+        return await self.pd.timestamp()
+
+    def begin(
+        self,
+        *,
+        pessimistic: bool = False,
+        start_ts: int | None = None,
+        try_one_pc: bool = False,
+        use_async_commit: bool = False,
+    ) -> Beginning:
+        """Start a transaction now, or at a given timestamp: `txn = await begin()` or `async with begin() as txn`."""
+        return Beginning(self._begin(start_ts, TxnOptions(pessimistic, try_one_pc, use_async_commit)))
+
+    async def _begin(self, start_ts: int | None, options: TxnOptions) -> Transaction:
+        begun_at = self._clock.monotonic()
+        if start_ts is None:
+            start_ts = await self.pd.timestamp()
+        else:
+            age_ms = self._clock.wall_ms() - tso.physical_ms(start_ts)
+            begun_at -= max(0, age_ms) / 1000
+        return Transaction(self._context, start_ts, options, begun_at)
+
+    def snapshot(self, ts: int, *, replica_read: bool = False) -> Snapshot:
+        """Reads at a timestamp; `core_py.codec.ts.TS_MAX` = the newest value, for single keys."""
+        return Snapshot(self._context, ts, replica_read=replica_read)
+
+    async def run_in_transaction(
+        self, work: Callable[[Transaction], Awaitable[T]], *, retries: int = 10, pessimistic: bool = False
+    ) -> T:
+        """Run `work` in a transaction and commit; again from the start after conflicts, at most `retries` times.
+
+        `work` must be repeatable. An undetermined commit is raised, never repeated.
+        """
+        backoffer = self.new_backoffer(READ_BUDGET_MS)
+        while True:
+            txn = await self.begin(pessimistic=pessimistic)
+            try:
+                async with txn:
+                    return await work(txn)
+            except UndeterminedError:
+                raise
+            except DbError as error:
+                if error.retry is not RetryClass.RESTART_TXN or not retries:
+                    raise
+                retries -= 1
+                await backoffer.backoff(kinds.TXN_LOCK_FAST, error)
+
+    # ---- for the SQL front ----
+
+    def new_backoffer(self, budget_ms: int) -> Backoffer:
+        """A budget for one operation."""
+        return Backoffer(budget_ms, self._random)
+
+    async def send_coprocessor(
+        self,
+        region: Region,
+        request: coprocessor_pb2.Request,
+        backoffer: Backoffer,
+        timeout_s: float = READ_TIMEOUT_S,
+    ) -> coprocessor_pb2.Response:
+        """Run a plan on one region. Raises RegionStale (split the ranges again); `locked` and `other_error` are the caller's."""
+        response: coprocessor_pb2.Response = await self.sender.send(
+            region, "Coprocessor", request, backoffer=backoffer, timeout_s=timeout_s
+        )
+        return response
+
+    async def split_region(self, keys: Sequence[bytes]) -> list[metapb_pb2.Region]:
+        """Split regions at user keys; returns the regions that came of it."""
+        backoffer = self.new_backoffer(SPLIT_BUDGET_MS)
+        left, made = sorted(set(keys)), []
+        while left:
+            done, regions = await with_region_retries(backoffer, partial(self._split_first, left, backoffer))
+            made += regions
+            left = left[done:]
+        return made
+
+    async def _split_first(self, keys: list[bytes], backoffer: Backoffer) -> tuple[int, list[metapb_pb2.Region]]:
+        """Split the region of the first keys; returns how many keys that settles."""
+        region, part = (await self.region_cache.group_keys_by_region(keys, backoffer))[0]
+        inside = [key for key in part if key != region.start]
+        if not inside:
+            return len(part), []
+        request = kvrpcpb_pb2.SplitRegionRequest(split_keys=inside)
+        response = await self.sender.send(region, "SplitRegion", request, backoffer=backoffer)
+        for error in response.errors:
+            raise from_key_error(error)
+        self.region_cache.invalidate(region)
+        for meta in response.regions:
+            self.region_cache.insert(meta)
+        return len(part), list(response.regions)
+
+    async def delete_range(self, start: bytes, end: bytes) -> None:
+        """Remove all versions of all keys of [start, end) at once, outside transactions: for dropped tables."""
+        backoffer = self.new_backoffer(SPLIT_BUDGET_MS)
+        cursor: bytes | None = start
+        while cursor is not None:
+            upper = await with_region_retries(backoffer, partial(self._delete_some, cursor, end, backoffer))
+            cursor = None if upper == end or not upper else upper
+
+    async def _delete_some(self, low: bytes, end: bytes, backoffer: Backoffer) -> bytes:
+        region = await self.region_cache.locate_key(low, backoffer)
+        upper = min(end, region.end) if end and region.end else end or region.end
+        request = kvrpcpb_pb2.DeleteRangeRequest(start_key=low, end_key=upper)
+        response = await self.sender.send(region, "KvDeleteRange", request, backoffer=backoffer)
+        if response.error:
+            raise RawError(f"KvDeleteRange: {response.error}")
+        return upper

@@ -1,0 +1,208 @@
+"""Pessimistic locking: keys are reserved before they are written, so that the commit cannot meet a conflict on them.
+
+Each statement locks at a `for_update_ts`; a newer commit makes the store answer WriteConflict (reason PessimisticRetry), and the
+caller decides whether to run the statement again at a newer timestamp. Waiting happens in the store (bounded) and here, between
+attempts, until the caller's own limit.
+
+Invariants: the first locked key is the primary and stays it; keys of a failed call that were not locked before are released
+in the background, and only up to that call's for_update_ts, so that a later success on them is not undone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from core_py.errors import DbError
+from core_py.region_errors import UndeterminedResult
+from core_py.runtime.log import get_logger
+from protos.kvproto import kvrpcpb_pb2
+from tikv_py.client.concurrency import run_all
+from tikv_py.client.errors import KeyLocked, LockNotFree, LockWaitTimeout, RegionStale, from_key_error
+from tikv_py.client.region import backoff as kinds
+from tikv_py.client.region.backoff import Backoffer
+from tikv_py.client.region.regions import Region
+from tikv_py.client.region.sender import WRITE_TIMEOUT_S, with_region_retries
+from tikv_py.client.txn.context import CLEANUP_BUDGET_MS, ClientContext
+from tikv_py.client.txn.heartbeat import MANAGED_TTL_MS, HeartBeat
+
+DEFAULT_WAIT_MS = 50_000  # innodb_lock_wait_timeout
+MAX_KEYS_PER_REQUEST = 256
+LOCK_BUDGET_MS = 20_000
+
+log = get_logger()
+
+
+@dataclass(slots=True)
+class LockCall:
+    """One statement's wish to lock. `wait_ms` 0 = do not wait; `not_exists` are keys that must have no value."""
+
+    for_update_ts: int
+    return_values: bool = False
+    wait_ms: int = DEFAULT_WAIT_MS
+    not_exists: Collection[bytes] = ()
+    begun_at: float = 0.0
+    values: dict[bytes, bytes | None] = field(default_factory=dict)
+
+
+class PessimisticLocks:
+    """The locks of one transaction."""
+
+    def __init__(self, context: ClientContext, start_ts: int, begun_at: float) -> None:
+        self._context, self._start_ts, self._begun_at = context, start_ts, begun_at
+        self.primary: bytes | None = None
+        self.held: dict[bytes, int] = {}
+        self.for_update_ts = 0
+        self.heart_beat: HeartBeat | None = None
+
+    async def lock(self, keys: Sequence[bytes], call: LockCall) -> dict[bytes, bytes | None]:
+        """Lock keys; returns their newest committed values when asked for.
+
+        Raises WriteConflictError, KeyExistsError, DeadlockError, LockWaitTimeout, LockNotFree.
+        """
+        wanted = [
+            key for key in sorted(set(keys)) if call.return_values or key not in self.held or key in call.not_exists
+        ]
+        if not wanted:
+            return call.values
+        call.begun_at = self._context.clock.monotonic()
+        self.for_update_ts = max(self.for_update_ts, call.for_update_ts)
+        first = self.primary is None
+        if first:
+            self.primary = wanted[0]
+        try:
+            await self._lock_all(wanted, call)
+        except BaseException:
+            self._release(
+                [key for key in wanted if key not in self.held], max(call.for_update_ts, self._start_ts), what="undo"
+            )
+            if first:
+                self.primary = None
+            raise
+        for key in wanted:
+            self.held[key] = call.for_update_ts
+        if self.heart_beat is None:
+            assert self.primary is not None
+            self.heart_beat = HeartBeat(self._context, self.primary, self._start_ts, self._begun_at)
+            self.heart_beat.start(MANAGED_TTL_MS)
+        return call.values
+
+    async def _lock_all(self, wanted: list[bytes], call: LockCall) -> None:
+        """The primary's lock first: the others' owners would look for it there."""
+        backoffer = self._context.new_backoffer(LOCK_BUDGET_MS + call.wait_ms)
+        rest = wanted
+        if self.primary in wanted and self.primary not in self.held:
+            assert self.primary is not None
+            await self._lock_keys([self.primary], call, backoffer)
+            rest = [key for key in wanted if key != self.primary]
+        if rest:
+            await self._lock_keys(rest, call, backoffer)
+
+    async def _lock_keys(self, keys: Sequence[bytes], call: LockCall, backoffer: Backoffer) -> None:
+        groups = await self._context.region_cache.group_keys_by_region(keys, backoffer)
+        jobs = [
+            partial(self._lock_in_region, region, part[at : at + MAX_KEYS_PER_REQUEST], call, backoffer.fork())
+            for region, part in groups
+            for at in range(0, len(part), MAX_KEYS_PER_REQUEST)
+        ]
+        await run_all(jobs)
+
+    def _request(self, keys: Sequence[bytes], call: LockCall) -> kvrpcpb_pb2.PessimisticLockRequest:
+        gone_ms = int((self._context.clock.monotonic() - self._begun_at) * 1000)
+        request = kvrpcpb_pb2.PessimisticLockRequest(
+            primary_lock=self.primary,
+            start_version=self._start_ts,
+            lock_ttl=gone_ms + MANAGED_TTL_MS,
+            for_update_ts=call.for_update_ts,
+            is_first_lock=not self.held,
+            return_values=call.return_values,
+            min_commit_ts=call.for_update_ts + 1,
+        )
+        for key in keys:
+            absent = key in call.not_exists
+            request.mutations.add(
+                op=kvrpcpb_pb2.PessimisticLock,
+                key=key,
+                assertion=kvrpcpb_pb2.NotExist if absent else kvrpcpb_pb2.Assertion.Value("None"),
+            )
+        return request
+
+    def _left_ms(self, call: LockCall) -> int:
+        return call.wait_ms - int((self._context.clock.monotonic() - call.begun_at) * 1000)
+
+    async def _lock_in_region(self, region: Region, keys: list[bytes], call: LockCall, backoffer: Backoffer) -> None:
+        request = self._request(keys, call)
+        while True:
+            request.wait_timeout = max(1, self._left_ms(call)) if call.wait_ms else -1
+            try:
+                response = await self._context.sender.send(
+                    region, "KvPessimisticLock", request, backoffer=backoffer, timeout_s=WRITE_TIMEOUT_S
+                )
+            except (RegionStale, UndeterminedResult) as error:  # locking again is harmless
+                await backoffer.backoff(kinds.REGION_MISS, error)
+                await self._lock_keys(keys, call, backoffer)
+                return
+            if not response.errors:
+                break
+            await self._settle(list(response.errors), call, backoffer)
+        if call.return_values:
+            absent = list(response.not_founds) or [not value for value in response.values]
+            for key, value, missing in zip(keys, response.values, absent, strict=False):
+                call.values[key] = None if missing else value
+
+    async def _settle(self, errors: Sequence[kvrpcpb_pb2.KeyError], call: LockCall, backoffer: Backoffer) -> None:
+        """Resolve dead owners at once; wait for live ones as long as the caller wants."""
+        locks = []
+        for error in errors:
+            failure = from_key_error(error)
+            if not isinstance(failure, KeyLocked):
+                raise failure
+            locks.append(failure.lock)
+        wait_ms = await self._context.lock_resolver.resolve(locks, 0, backoffer)
+        if not wait_ms:
+            return
+        if not call.wait_ms:
+            raise LockNotFree(locks[0].key)
+        left = self._left_ms(call)
+        if left <= 0:
+            raise LockWaitTimeout(locks[0].key, call.wait_ms)
+        cause = f"key {locks[0].key.hex()} is locked by live transaction {locks[0].lock_version}"
+        await backoffer.backoff(kinds.TXN_LOCK_FAST, cause, at_most_ms=min(wait_ms, left))
+
+    def release_all(self) -> None:
+        """Give all locks back, in the background."""
+        keys, self.held = list(self.held), {}
+        self._release(keys, max(self.for_update_ts, self._start_ts), what="release")
+        self.stop()
+
+    def stop(self) -> None:
+        """End the heart beat."""
+        if self.heart_beat is not None:
+            self.heart_beat.stop()
+
+    def _release(self, keys: Sequence[bytes], for_update_ts: int, *, what: str) -> None:
+        if not keys:
+            return
+        context = self._context
+
+        async def one(region: Region, part: list[bytes], backoffer: Backoffer) -> None:
+            request = kvrpcpb_pb2.PessimisticRollbackRequest(
+                start_version=self._start_ts, for_update_ts=for_update_ts, keys=part
+            )
+            response = await context.sender.send(region, "KVPessimisticRollback", request, backoffer=backoffer)
+            if response.errors:
+                raise from_key_error(response.errors[0])
+
+        async def attempt(backoffer: Backoffer) -> None:
+            groups = await context.region_cache.group_keys_by_region(keys, backoffer)
+            await run_all([partial(one, region, part, backoffer.fork()) for region, part in groups])
+
+        async def run() -> None:
+            backoffer = context.new_backoffer(CLEANUP_BUDGET_MS)
+            try:
+                await with_region_retries(backoffer, partial(attempt, backoffer))
+            except DbError as error:
+                log.warning("pessimistic locks stay until they expire", what=what, start_ts=self._start_ts, error=error)
+
+        context.scope.spawn(run(), name="pessimistic rollback")

@@ -1,0 +1,191 @@
+"""Reads at one timestamp: what was committed at or before it, and nothing else, however long the reading takes.
+
+Locks met on the way are settled (`LockResolver`); owners that can only commit behind this snapshot are remembered and
+passed over. With the largest timestamp a point read returns the newest committed value without asking PD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
+from typing import Any
+
+from core_py.codec.ts import TS_MAX
+from protos.kvproto import kvrpcpb_pb2
+from tikv_py.client.concurrency import run_all
+from tikv_py.client.errors import KeyLocked, RegionStale, from_key_error
+from tikv_py.client.region import backoff as kinds
+from tikv_py.client.region.backoff import Backoffer
+from tikv_py.client.region.regions import Region
+from tikv_py.client.region.sender import with_region_retries
+from tikv_py.client.txn.context import READ_BUDGET_MS, ClientContext
+
+SCAN_BATCH = 256
+MAX_BATCH_GET_KEYS = 5120  # keys in one request; more go into further requests
+MAX_IGNORED = 256  # owners passed over that a request lists; the oldest are dropped and asked about again
+
+Pair = tuple[bytes, bytes]
+
+
+class Snapshot:
+    """A consistent view. Not changed by anything that commits later."""
+
+    def __init__(self, context: ClientContext, ts: int, *, replica_read: bool = False) -> None:
+        self._context, self.ts, self._replica_read = context, ts, replica_read
+        self._ignored: dict[int, None] = {}
+
+    def _fill(self, request: Any) -> Any:
+        if self._ignored:
+            del request.context.resolved_locks[:]
+            request.context.resolved_locks.extend(self._ignored)
+        return request
+
+    async def _settle(self, locks: Sequence[kvrpcpb_pb2.LockInfo], backoffer: Backoffer) -> None:
+        """Resolve the locks, or wait for their owners."""
+        caller = int(self.ts)
+        result = await self._context.lock_resolver.resolve_for_read(locks, caller, backoffer)
+        if self.ts != TS_MAX:
+            for start_ts in result.ignorable:
+                self._ignored[start_ts] = None
+            while len(self._ignored) > MAX_IGNORED:
+                del self._ignored[next(iter(self._ignored))]
+        if result.wait_ms or (result.ignorable and self.ts == TS_MAX):
+            await backoffer.backoff(
+                kinds.TXN_LOCK_FAST,
+                f"key {locks[0].key.hex()} is locked by live transaction {locks[0].lock_version}",
+                at_most_ms=result.wait_ms or None,
+            )
+
+    async def _settle_error(self, error: kvrpcpb_pb2.KeyError, backoffer: Backoffer) -> None:
+        failure = from_key_error(error)
+        if not isinstance(failure, KeyLocked):
+            raise failure
+        await self._settle([failure.lock], backoffer)
+
+    async def get(self, key: bytes) -> bytes | None:
+        """The value of a user key, or None."""
+        context = self._context
+        backoffer = context.new_backoffer(READ_BUDGET_MS)
+        while True:
+            region = await context.region_cache.locate_key(key, backoffer)
+            request = self._fill(kvrpcpb_pb2.GetRequest(key=key, version=self.ts))
+            try:
+                response = await context.sender.send(
+                    region, "KvGet", request, backoffer=backoffer, replica_read=self._replica_read
+                )
+            except RegionStale as error:
+                await backoffer.backoff(kinds.REGION_MISS, error)
+                continue
+            if not response.HasField("error"):
+                return None if response.not_found else response.value
+            await self._settle_error(response.error, backoffer)
+
+    async def batch_get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """The values of those keys that have one; regions are asked in parallel."""
+        return await self._batch_get(list(dict.fromkeys(keys)), self._context.new_backoffer(READ_BUDGET_MS))
+
+    async def _batch_get(self, keys: Sequence[bytes], backoffer: Backoffer) -> dict[bytes, bytes]:
+        if not keys:
+            return {}
+        groups = await self._context.region_cache.group_keys_by_region(keys, backoffer)
+        jobs = [
+            partial(self._get_in_region, region, part[at : at + MAX_BATCH_GET_KEYS], backoffer.fork())
+            for region, part in groups
+            for at in range(0, len(part), MAX_BATCH_GET_KEYS)
+        ]
+        merged: dict[bytes, bytes] = {}
+        for found in await run_all(jobs):
+            merged.update(found)
+        return merged
+
+    async def _get_in_region(self, region: Region, keys: list[bytes], backoffer: Backoffer) -> dict[bytes, bytes]:
+        """One region's part; only locked keys are asked for again."""
+        found: dict[bytes, bytes] = {}
+        while keys:
+            request = self._fill(kvrpcpb_pb2.BatchGetRequest(keys=keys, version=self.ts))
+            try:
+                response = await self._context.sender.send(
+                    region, "KvBatchGet", request, backoffer=backoffer, replica_read=self._replica_read
+                )
+            except RegionStale as error:
+                await backoffer.backoff(kinds.REGION_MISS, error)
+                found.update(await self._batch_get(keys, backoffer))
+                return found
+            if response.HasField("error"):
+                await self._settle_error(response.error, backoffer)
+                continue
+            locks = []
+            for pair in response.pairs:
+                if pair.HasField("error"):
+                    locks.append(_lock_of(pair))
+                else:
+                    found[pair.key] = pair.value
+            keys = [lock.key for lock in locks]
+            if locks:
+                await self._settle(locks, backoffer)
+        return found
+
+    async def scan(
+        self,
+        start: bytes,
+        end: bytes = b"",
+        limit: int = 0,
+        *,
+        reverse: bool = False,
+        batch_size: int = SCAN_BATCH,
+        key_only: bool = False,
+    ) -> AsyncGenerator[Pair, None]:
+        """The pairs of [start, end) in order (descending with `reverse`), at most `limit` (0 = all)."""
+        context = self._context
+        cursor, left = (end if reverse else start), limit or -1
+        while left:
+            backoffer = context.new_backoffer(READ_BUDGET_MS)
+            batch = batch_size if left < 0 else min(batch_size, left)
+            request = kvrpcpb_pb2.ScanRequest(version=self.ts, limit=batch, reverse=reverse, key_only=key_only)
+            attempt = partial(self._scan_once, request, cursor, start if reverse else end, backoffer)
+            pairs, far = await with_region_retries(backoffer, attempt)
+            for pair in pairs:
+                yield pair
+            left -= len(pairs) if left > 0 else 0
+            if len(pairs) == batch:
+                cursor = pairs[-1][0] if reverse else pairs[-1][0] + b"\0"
+            elif far == (start if reverse else end):
+                return
+            else:
+                cursor = far
+
+    async def _scan_once(
+        self, request: kvrpcpb_pb2.ScanRequest, cursor: bytes, limit_key: bytes, backoffer: Backoffer
+    ) -> tuple[list[Pair], bytes]:
+        """One request, repeated until no lock hides a key; returns the pairs and the end of what was asked."""
+        context = self._context
+        while True:
+            if request.reverse:
+                region = await context.region_cache.locate_end_key(cursor, backoffer)
+                upper = min(cursor, region.end) if cursor and region.end else cursor or region.end
+                far = max(limit_key, region.start)
+                request.start_key, request.end_key = upper, far
+            else:
+                region = await context.region_cache.locate_key(cursor, backoffer)
+                far = min(limit_key, region.end) if limit_key and region.end else limit_key or region.end
+                request.start_key, request.end_key = cursor, far
+            response = await context.sender.send(
+                region, "KvScan", self._fill(request), backoffer=backoffer, replica_read=self._replica_read
+            )
+            if response.HasField("error"):
+                await self._settle_error(response.error, backoffer)
+                continue
+            locks = [_lock_of(pair) for pair in response.pairs if pair.HasField("error")]
+            if not locks:
+                return [(pair.key, pair.value) for pair in response.pairs], far
+            await self._settle(locks, backoffer)
+
+
+def _lock_of(pair: kvrpcpb_pb2.KvPair) -> kvrpcpb_pb2.LockInfo:
+    """The lock that hides a pair. Raises what else the store said about it."""
+    failure = from_key_error(pair.error)
+    if not isinstance(failure, KeyLocked):
+        raise failure
+    if not failure.lock.key:
+        failure.lock.key = pair.key
+    return failure.lock
