@@ -6,8 +6,8 @@ Works on a real loop and on virtual time. `crash` ends a store without stopping 
 from __future__ import annotations
 
 import random
-from contextlib import asynccontextmanager
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry

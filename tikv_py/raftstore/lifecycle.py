@@ -57,7 +57,9 @@ async def load_peers(store: Store) -> None:
             raise DbError(
                 f"region {region.id} on disk has no peer on store {store.store_id}: the data directory is another store's"
             )
-        add_peer(store, region, meta, restarted=True)
+        peer = add_peer(store, region, meta, restarted=True)
+        if len(region.peers) == 1:
+            peer.node.campaign()  # nobody else can lead, so there is nothing to wait for
 
 
 def add_peer(store: Store, region: metapb_pb2.Region, meta: metapb_pb2.Peer, *, restarted: bool) -> Peer:
@@ -100,6 +102,9 @@ def handle_message(store: Store, message: serverpb.RaftMessage) -> None:
     peer.peer_cache[message.from_peer.id] = message.from_peer
     peer.heard[message.from_peer.id] = store.clock.monotonic()
     peer.node.step(raft_message)
+    if message.from_peer.id in peer.pending and peer.has_caught_up(message.from_peer.id):
+        peer.pending.discard(message.from_peer.id)
+        store.listener.on_region_change(peer)
     store.activate(message.region_id)
 
 

@@ -123,6 +123,8 @@ class Peer:
         """Peers learned from messages, for answers to those the region does not list (yet)."""
         self.heard: dict[int, float] = {}
         """When each follower was last heard, in seconds of the monotonic clock; the leader reports silent ones."""
+        self.pending: set[int] = set()
+        """Followers reported to PD as lagging; PD hears at once when one has caught up."""
         self._config = config
         self._read_number = 0
 
@@ -148,6 +150,11 @@ class Peer:
         """The error that points at the leader."""
         leader = self.leader()
         return NotLeader(self.region.id, None if leader is not None and leader.id == self.peer_id else leader)
+
+    def has_caught_up(self, peer_id: int) -> bool:
+        """Whether a follower holds the log from where this peer's log begins, so that it needs no snapshot."""
+        progress = self.node.progress(peer_id)
+        return progress is not None and progress.match + 1 >= self.storage.first_index()
 
     def can_read_locally(self) -> bool:
         """Whether the leader holds a lease and has applied its own term, so that its state is the newest."""

@@ -163,9 +163,9 @@ class PdWorker(StoreListener):
             silent = now - peer.heard.setdefault(meta.id, now)
             if silent >= DOWN_PEER_S:
                 request.down_peers.add(peer=meta, down_seconds=int(silent))
-            progress = peer.node.progress(meta.id)
-            if progress is None or progress.match + 1 < peer.storage.first_index():
+            if not peer.has_caught_up(meta.id):
                 request.pending_peers.append(meta)
+        peer.pending = {meta.id for meta in request.pending_peers}
         return request
 
     async def _commands(self) -> None:
