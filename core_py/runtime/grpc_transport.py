@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 
 from core_py.errors import ConfigError, DbError, DeadlineExceeded, InvariantViolation, RpcError
 from core_py.ports import CallContext, Handler, Listener, Method, Service, StatusError, StreamCall, methods_of
-from core_py.runtime.tasks import stop_process
+from core_py.runtime import tasks
 
 SERVER_OPTIONS = (
     ("grpc.max_send_message_length", -1),
@@ -223,7 +223,7 @@ def _context(context: Any) -> CallContext:
 
 async def _abort(context: Any, error: BaseException) -> None:
     if isinstance(error, InvariantViolation):
-        stop_process(error)
+        tasks.stop_process(error)
     if isinstance(error, StatusError | RpcError):
         await context.abort(_STATUS.get(error.status, grpc.StatusCode.UNKNOWN), str(error))
     if isinstance(error, DbError):

@@ -36,12 +36,10 @@ class TaskScope:
         name: str,
         *,
         on_failure: Callable[[BaseException], None] | None = None,
-        on_invariant: Callable[[BaseException], None] = stop_process,
     ) -> None:
         self._name = name
         self._tasks: set[asyncio.Task[Any]] = set()
         self._on_failure = on_failure
-        self._on_invariant = on_invariant
         self._failure: BaseException | None = None
         self._closing = False
 
@@ -66,7 +64,7 @@ class TaskScope:
         if error is None:
             return
         if isinstance(error, InvariantViolation):
-            self._on_invariant(error)
+            stop_process(error)
         if self._on_failure is not None:
             self._on_failure(error)
         elif self._failure is None:

@@ -1,0 +1,324 @@
+"""What a fake store does with a command: the real MVCC actions over one engine that all fake stores share.
+
+Sharing the engine stands for perfect replication; regions, epochs and leadership are checked by `fake_cluster`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core_py.codec import memcomparable
+from protos.kvproto import kvrpcpb_pb2 as pb
+from tikv_py.engine.memory import MemoryEngine
+from tikv_py.engine.port import CF_LOCK
+from tikv_py.mvcc import keys
+from tikv_py.mvcc.actions import check_secondary_locks, check_txn_status, cleanup, commit, pessimistic_lock, prewrite
+from tikv_py.mvcc.errors import KeyIsLocked, TxnError
+from tikv_py.mvcc.lock import Lock
+from tikv_py.mvcc.reader import MvccReader, snapshot_get
+from tikv_py.mvcc.scanner import ScanRequest, scan
+from tikv_py.mvcc.txn import MvccTxn
+from tikv_py.server.key_errors import key_error, lock_info
+
+_MUTATIONS = {
+    pb.Put: prewrite.MutationOp.PUT,
+    pb.Del: prewrite.MutationOp.DELETE,
+    pb.Lock: prewrite.MutationOp.LOCK,
+    pb.Insert: prewrite.MutationOp.INSERT,
+    pb.CheckNotExists: prewrite.MutationOp.CHECK_NOT_EXISTS,
+}
+
+
+class FakeStorage:
+    """Commands by method name; `bounds` are the region's physical bounds."""
+
+    def __init__(self) -> None:
+        self.engine = MemoryEngine()
+        self.raw: dict[bytes, bytes] = {}
+
+    def run(self, name: str, request: Any, bounds: tuple[bytes, bytes]) -> Any:
+        if name.startswith("Raw"):
+            return getattr(self, f"_{name}")(request)
+        if name == "KvScan":
+            return self._KvScan(request, bounds)
+        if name == "KvResolveLock":
+            return self._KvResolveLock(request, bounds)
+        return getattr(self, f"_{name}")(request)
+
+    def _write(self, txn: MvccTxn) -> None:
+        batch = self.engine.batch()
+        for change in txn.modifies:
+            if change.value is None:
+                batch.delete(change.cf, change.key)
+            else:
+                batch.put(change.cf, change.key, change.value)
+        self.engine.write(batch)
+
+    def _start(self, start_ts: int) -> tuple[MvccTxn, MvccReader]:
+        return MvccTxn(start_ts), MvccReader(self.engine)
+
+    def locks(self) -> dict[bytes, Lock]:
+        return {keys.user_key(key): Lock.from_bytes(data) for key, data in self.engine.scan(CF_LOCK, b"", b"")}
+
+    # ---- reads ----
+
+    def _KvGet(self, request: Any) -> Any:
+        response: Any = pb.GetResponse()
+        try:
+            value = snapshot_get(
+                MvccReader(self.engine), request.key, request.version, frozenset(request.context.resolved_locks)
+            )
+        except KeyIsLocked as error:
+            response.error.CopyFrom(key_error(error))
+            return response
+        response.value, response.not_found = value or b"", value is None
+        return response
+
+    def _KvBatchGet(self, request: Any) -> Any:
+        response = pb.BatchGetResponse()
+        for key in request.keys:
+            one = self._KvGet(pb.GetRequest(key=key, version=request.version, context=request.context))
+            if one.HasField("error"):
+                response.pairs.add(key=key, error=one.error)
+            elif not one.not_found:
+                response.pairs.add(key=key, value=one.value)
+        return response
+
+    def _KvScan(self, request: Any, bounds: tuple[bytes, bytes]) -> Any:
+        low, high = (request.end_key, request.start_key) if request.reverse else (request.start_key, request.end_key)
+        start = max(memcomparable.encode(low) if low else b"", bounds[0])
+        end = memcomparable.encode(high) if high else b""
+        end = min(end, bounds[1]) if end and bounds[1] else end or bounds[1]
+        found = scan(
+            self.engine,
+            ScanRequest(
+                keys.DATA_PREFIX + start,
+                keys.DATA_PREFIX + end if end else keys.DATA_END,
+                request.version,
+                request.limit,
+                request.reverse,
+                request.key_only,
+                frozenset(request.context.resolved_locks),
+            ),
+        )
+        response: Any = pb.ScanResponse()
+        for item in found:
+            pair: Any = response.pairs.add(key=item.user_key, value=item.value)
+            if item.error is not None:
+                pair.ClearField("key")
+                pair.error.CopyFrom(key_error(item.error))
+        return response
+
+    # ---- two phases ----
+
+    def _KvPrewrite(self, request: Any) -> Any:
+        txn, reader = self._start(request.start_version)
+        props = prewrite.PrewriteProps(
+            request.primary_lock,
+            request.start_version,
+            request.lock_ttl,
+            request.txn_size,
+            request.min_commit_ts,
+            request.for_update_ts,
+            is_pessimistic=request.for_update_ts > 0,
+        )
+        response: Any = pb.PrewriteResponse()
+        actions = list(request.pessimistic_actions) or [0] * len(request.mutations)
+        for mutation, action in zip(request.mutations, actions, strict=True):
+            wanted = prewrite.Mutation(
+                _MUTATIONS[mutation.op],
+                mutation.key,
+                mutation.value,
+                pessimistic_action=prewrite.PessimisticAction(action),
+            )
+            try:
+                prewrite.prewrite(txn, reader, props, wanted)
+            except TxnError as error:
+                response.errors.append(key_error(error))
+        if not response.errors:
+            self._write(txn)
+        return response
+
+    def _for_keys(self, response: Any, start_ts: int, wanted: Any, action: Any) -> Any:
+        txn, reader = self._start(start_ts)
+        try:
+            for key in wanted:
+                action(txn, reader, key)
+        except TxnError as error:
+            target = response.errors.add() if "errors" in response.DESCRIPTOR.fields_by_name else response.error
+            target.CopyFrom(key_error(error))
+            return response
+        self._write(txn)
+        return response
+
+    def _KvCommit(self, request: Any) -> Any:
+        response = pb.CommitResponse(commit_version=request.commit_version)
+        return self._for_keys(
+            response,
+            request.start_version,
+            request.keys,
+            lambda txn, reader, key: commit.commit(txn, reader, key, request.commit_version),
+        )
+
+    def _KvBatchRollback(self, request: Any) -> Any:
+        return self._for_keys(
+            pb.BatchRollbackResponse(),
+            request.start_version,
+            request.keys,
+            lambda txn, reader, key: cleanup.cleanup(txn, reader, key, 0, protect_rollback=False),
+        )
+
+    def _KvResolveLock(self, request: Any, bounds: tuple[bytes, bytes]) -> Any:
+        wanted = list(request.keys) or [
+            key
+            for key, lock in self.locks().items()
+            if lock.start_ts == request.start_version
+            and bounds[0] <= memcomparable.encode(key)
+            and (not bounds[1] or memcomparable.encode(key) < bounds[1])
+        ]
+
+        def action(txn: MvccTxn, reader: MvccReader, key: bytes) -> None:
+            if request.commit_version:
+                commit.commit(txn, reader, key, request.commit_version)
+            else:
+                cleanup.cleanup(txn, reader, key, 0, protect_rollback=False)
+
+        return self._for_keys(pb.ResolveLockResponse(), request.start_version, wanted, action)
+
+    def _KvCheckTxnStatus(self, request: Any) -> Any:
+        txn, reader = self._start(request.lock_ts)
+        response: Any = pb.CheckTxnStatusResponse()
+        try:
+            status = check_txn_status.check_txn_status(
+                txn,
+                reader,
+                check_txn_status.TxnStatusRequest(
+                    request.primary_key,
+                    request.lock_ts,
+                    request.caller_start_ts,
+                    request.current_ts,
+                    request.rollback_if_not_exist,
+                    request.force_sync_commit,
+                    request.resolving_pessimistic_lock,
+                    request.verify_is_primary,
+                ),
+            )
+        except TxnError as error:
+            response.error.CopyFrom(key_error(error))
+            return response
+        self._write(txn)
+        response.action, response.commit_version = status.action.value, status.commit_ts
+        if status.lock is not None:
+            response.lock_ttl = status.lock.ttl_ms
+            response.lock_info.CopyFrom(lock_info(request.primary_key, status.lock))
+        return response
+
+    def _KvCheckSecondaryLocks(self, request: Any) -> Any:
+        txn, reader = self._start(request.start_version)
+        response = pb.CheckSecondaryLocksResponse()
+        for key in request.keys:
+            status = check_secondary_locks.check_secondary_lock(txn, reader, key)
+            if status.lock is None:
+                del response.locks[:]
+                response.commit_ts = status.commit_ts
+                break
+            response.locks.append(lock_info(key, status.lock))
+        self._write(txn)
+        return response
+
+    def _KvTxnHeartBeat(self, request: Any) -> Any:
+        txn, reader = self._start(request.start_version)
+        response: Any = pb.TxnHeartBeatResponse()
+        try:
+            response.lock_ttl = pessimistic_lock.heart_beat(txn, reader, request.primary_lock, request.advise_lock_ttl)
+        except TxnError as error:
+            response.error.CopyFrom(key_error(error))
+        self._write(txn)
+        return response
+
+    # ---- pessimistic locks ----
+
+    def _KvPessimisticLock(self, request: Any) -> Any:
+        txn, reader = self._start(request.start_version)
+        props = pessimistic_lock.LockProps(
+            request.primary_lock,
+            request.start_version,
+            request.for_update_ts,
+            request.lock_ttl,
+            request.min_commit_ts,
+        )
+        response: Any = pb.PessimisticLockResponse()
+        for mutation in request.mutations:
+            absent = mutation.assertion == pb.NotExist
+            try:
+                value = pessimistic_lock.acquire(txn, reader, props, mutation.key, should_not_exist=absent)
+            except TxnError as error:
+                response.errors.append(key_error(error))
+                return response
+            if request.return_values:
+                response.values.append(value or b"")
+                response.not_founds.append(value is None)
+        self._write(txn)
+        return response
+
+    def _KVPessimisticRollback(self, request: Any) -> Any:
+        return self._for_keys(
+            pb.PessimisticRollbackResponse(),
+            request.start_version,
+            request.keys,
+            lambda txn, reader, key: pessimistic_lock.rollback(txn, reader, key, request.for_update_ts),
+        )
+
+    # ---- raw ----
+
+    def _RawGet(self, request: Any) -> Any:
+        value = self.raw.get(request.key)
+        return pb.RawGetResponse(value=value or b"", not_found=value is None)
+
+    def _RawPut(self, request: Any) -> Any:
+        self.raw[request.key] = request.value
+        return pb.RawPutResponse()
+
+    def _RawDelete(self, request: Any) -> Any:
+        self.raw.pop(request.key, None)
+        return pb.RawDeleteResponse()
+
+    def _RawBatchGet(self, request: Any) -> Any:
+        response = pb.RawBatchGetResponse()
+        for key in request.keys:
+            if key in self.raw:
+                response.pairs.add(key=key, value=self.raw[key])
+        return response
+
+    def _RawBatchPut(self, request: Any) -> Any:
+        self.raw.update((pair.key, pair.value) for pair in request.pairs)
+        return pb.RawBatchPutResponse()
+
+    def _RawBatchDelete(self, request: Any) -> Any:
+        for key in request.keys:
+            self.raw.pop(key, None)
+        return pb.RawBatchDeleteResponse()
+
+    def _RawDeleteRange(self, request: Any) -> Any:
+        for key in list(self.raw):
+            if request.start_key <= key and (not request.end_key or key < request.end_key):
+                del self.raw[key]
+        return pb.RawDeleteRangeResponse()
+
+    def _RawScan(self, request: Any) -> Any:
+        low, high = (request.end_key, request.start_key) if request.reverse else (request.start_key, request.end_key)
+        found = [key for key in sorted(self.raw, reverse=request.reverse) if low <= key and (not high or key < high)]
+        response = pb.RawScanResponse()
+        for key in found[: request.limit]:
+            response.kvs.add(key=key, value=b"" if request.key_only else self.raw[key])
+        return response
+
+    def _RawCompareAndSwap(self, request: Any) -> Any:
+        now = self.raw.get(request.key)
+        same = now is None if request.previous_not_exist else now == request.previous_value
+        if same:
+            self.raw[request.key] = request.value
+        return pb.RawCASResponse(succeed=same, previous_not_exist=now is None, previous_value=now or b"")
+
+    def _RawGetKeyTTL(self, request: Any) -> Any:
+        return pb.RawGetKeyTTLResponse(not_found=request.key not in self.raw)
