@@ -211,7 +211,7 @@ class TwoPhaseCommitter:
 
     async def _commit_primary(self) -> int:
         """Commit the batch with the primary; a single raft entry, so all of it or nothing."""
-        context, plan = self._context, self._plan
+        context = self._context
         backoffer = context.new_backoffer(COMMIT_BUDGET_MS)
         commit_ts = await context.pd.timestamp()
         done: set[bytes] = set()
