@@ -45,6 +45,7 @@ class FakeStoreServer:
         self.cluster, self.id, self.address = cluster, store_id, f"kv{store_id}:1"
         self.calls: Counter[str] = Counter()
         self.batch_sizes: list[int] = []
+        self.wrong_answers = False
         self._listener: Any = None
 
     async def start(self, *, batch: bool = True) -> None:
@@ -74,7 +75,10 @@ class FakeStoreServer:
             for request_id, request in reversed(list(zip(batch.request_ids, batch.requests, strict=True))):
                 field = request.WhichOneof("cmd")
                 made = self.handle(BY_FIELD[field], getattr(request, field))
-                getattr(answer.responses.add(), field).CopyFrom(made)
+                if self.wrong_answers:
+                    answer.responses.add().Empty.SetInParent()
+                else:
+                    getattr(answer.responses.add(), field).CopyFrom(made)
                 answer.request_ids.append(request_id)
             yield answer
 

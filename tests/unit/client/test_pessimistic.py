@@ -1,0 +1,235 @@
+"""Pessimistic locks, their heart beat and release, and the recovery of dead owners of every kind."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from core_py.codec import ts as tso
+from protos.kvproto import kvrpcpb_pb2
+from tests.unit.client.fake_cluster import FakeCluster, with_cluster
+from tikv_py.client.errors import KeyExistsError, LockNotFree, LockWaitTimeout, WriteConflictError
+from tikv_py.client.txn.client import TxnClient
+from tikv_py.engine.port import CF_LOCK
+from tikv_py.mvcc import keys
+from tikv_py.mvcc.lock import Lock, LockType
+
+A, B, Z = b"a", b"b", b"z"
+
+
+async def put(client: TxnClient, **pairs: str) -> None:
+    async with client.begin() as txn:
+        for key, value in pairs.items():
+            txn.put(key.encode(), value.encode())
+    await client.drain(10)
+
+
+async def read(client: TxnClient, key: bytes) -> bytes | None:
+    return await client.snapshot(await client.timestamp()).get(key)
+
+
+def test_lock_write_commit() -> None:
+    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+        cluster.split(b"m")
+        await put(client, a="1")
+        async with client.begin(pessimistic=True) as txn:
+            assert await txn.lock_keys([A, Z], return_values=True) == {A: b"1", Z: None}
+            assert set(txn.locked_keys) == {A, Z}
+            txn.put(A, b"2")
+        await client.drain(10)
+        assert await read(client, A) == b"2"
+        assert not cluster.storage.locks()
+
+    with_cluster(body)
+
+
+def test_conflict_is_the_callers_decision() -> None:
+    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+        txn = await client.begin(pessimistic=True)
+        await put(client, a="newer")
+        with pytest.raises(WriteConflictError) as caught:
+            await txn.lock_keys([A, B], for_update_ts=txn.start_ts)
+        assert caught.value.reason == "PessimisticRetry"
+        await client.drain(10)
+        assert not cluster.storage.locks()
+        assert await txn.lock_keys([A], return_values=True) == {A: b"newer"}
+        txn.put(A, b"mine")
+        await txn.commit()
+        assert await read(client, A) == b"mine"
+
+    with_cluster(body)
+
+
+def test_waiting_and_not_waiting() -> None:
+    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+        first, second = await client.begin(pessimistic=True), await client.begin(pessimistic=True)
+        await first.lock_keys([A])
+        with pytest.raises(LockNotFree) as busy:
+            await second.lock_keys([A], wait_ms=0)
+        assert busy.value.mysql_code == 3572
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(LockWaitTimeout) as late:
+            await second.lock_keys([A], wait_ms=2000)
+        assert late.value.mysql_code == 1205
+        assert 2 <= asyncio.get_running_loop().time() - began < 6
+        waiting = asyncio.get_running_loop().create_task(second.lock_keys([A], return_values=True))
+        await asyncio.sleep(0.5)
+        first.put(A, b"1")
+        await first.commit()
+        with pytest.raises(WriteConflictError):
+            await waiting
+        assert await second.lock_keys([A], return_values=True) == {A: b"1"}
+        await second.rollback()
+        await client.drain(10)
+        assert not cluster.storage.locks()
+
+    with_cluster(body)
+
+
+def test_heart_beat_keeps_a_long_transaction_alive() -> None:
+    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+        txn = await client.begin(pessimistic=True)
+        await txn.lock_keys([A])
+        await asyncio.sleep(120)
+        other = await client.begin(pessimistic=True)
+        with pytest.raises(LockWaitTimeout):
+            await other.lock_keys([A], wait_ms=1000)
+        txn.put(A, b"1")
+        await txn.commit()
+        assert await read(client, A) == b"1"
+        assert cluster.calls("KvTxnHeartBeat") >= 10
+
+    with_cluster(body)
+
+
+def test_dead_owners_lock_is_taken_over() -> None:
+    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+        dead = await cluster.client("dead")
+        owner = await dead.begin(pessimistic=True)
+        await owner.lock_keys([A, B])
+        await dead.close()
+        assert set(cluster.storage.locks()) == {A, B}
+        txn = await client.begin(pessimistic=True)
+        began = asyncio.get_running_loop().time()
+        await txn.lock_keys([B])
+        assert 15 < asyncio.get_running_loop().time() - began < 25
+        txn.put(B, b"mine")
+        await txn.commit()
+        await put(client, a="mine")
+        await client.drain(10)
+        assert not cluster.storage.locks()
+
+    with_cluster(body)
+
+
+def test_insert_with_lock() -> None:
+    async def body(_cluster: FakeCluster, client: TxnClient) -> None:
+        await put(client, a="1")
+        txn = await client.begin(pessimistic=True)
+        txn.insert(A, b"2")
+        with pytest.raises(KeyExistsError):
+            await txn.lock_keys([A])
+        mark = txn.checkpoint()
+        assert mark
+        txn.rollback_to(0)
+        txn.insert(B, b"2")
+        await txn.lock_keys([B])
+        await txn.commit()
+        assert await read(client, B) == b"2"
+
+    with_cluster(body)
+
+
+def test_commit_without_writes_releases_locks() -> None:
+    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+        async with client.begin(pessimistic=True) as txn:
+            await txn.lock_keys([A])
+        await client.drain(10)
+        assert not cluster.storage.locks()
+        with pytest.raises(ValueError, match="pessimistic"):
+            await (await client.begin()).lock_keys([A])
+
+    with_cluster(body)
+
+
+def plant(cluster: FakeCluster, key: bytes, lock: Lock) -> None:
+    batch = cluster.storage.engine.batch()
+    batch.put(CF_LOCK, keys.data_key(key), lock.to_bytes())
+    cluster.storage.engine.write(batch)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_async_commit_owner_is_decided_by_its_secondaries(complete: bool) -> None:
+    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+        cluster.split(b"m")
+        start_ts = await client.timestamp()
+        low = Lock(
+            LockType.PUT,
+            A,
+            start_ts,
+            1000,
+            b"v",
+            min_commit_ts=start_ts + 5,
+            use_async_commit=True,
+            secondaries=(B, Z),
+        )
+        plant(cluster, A, low)
+        plant(
+            cluster, B, Lock(LockType.PUT, A, start_ts, 1000, b"v", min_commit_ts=start_ts + 9, use_async_commit=True)
+        )
+        if complete:
+            far = Lock(LockType.PUT, A, start_ts, 1000, b"v", min_commit_ts=start_ts + 7, use_async_commit=True)
+            plant(cluster, Z, far)
+        await asyncio.sleep(3)
+        want = b"v" if complete else None
+        assert await read(client, B) == want
+        assert [await read(client, key) for key in (A, B, Z)] == [want] * 3
+        assert not cluster.storage.locks()
+        if complete:
+            assert await client.snapshot(start_ts + 8).get(A) is None
+            assert await client.snapshot(start_ts + 9).get(A) == b"v"
+
+    with_cluster(body)
+
+
+def test_async_commit_owner_that_fell_back() -> None:
+    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+        start_ts = await client.timestamp()
+        plant(
+            cluster,
+            A,
+            Lock(
+                LockType.PUT,
+                A,
+                start_ts,
+                1000,
+                b"v",
+                min_commit_ts=start_ts + 5,
+                use_async_commit=True,
+                secondaries=(B,),
+            ),
+        )
+        plant(cluster, B, Lock(LockType.PUT, A, start_ts, 1000, b"v"))
+        await asyncio.sleep(3)
+        assert await read(client, B) is None
+        assert await read(client, A) is None
+        assert not cluster.storage.locks()
+
+    with_cluster(body)
+
+
+def test_lock_without_a_trace_on_its_primary() -> None:
+    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+        start_ts = await client.timestamp()
+        plant(cluster, B, Lock(LockType.PUT, A, start_ts, 3000, b"v"))
+        began = asyncio.get_running_loop().time()
+        assert await read(client, B) is None
+        assert 2.5 < asyncio.get_running_loop().time() - began < 5
+        lock = kvrpcpb_pb2.LockInfo(primary_lock=A, lock_version=start_ts, key=B, lock_ttl=1)
+        fate = await client.lock_resolver.fate_of(lock, 0, client.new_backoffer(1000))
+        assert not fate.alive
+        assert fate.commit_ts == 0
+        assert tso.physical_ms(start_ts) > 0
+
+    with_cluster(body)
