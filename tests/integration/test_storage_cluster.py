@@ -205,7 +205,7 @@ def test_interrupted_snapshot_is_repeated_at_start() -> None:
                 seen.set()
                 await asyncio.Event().wait()
 
-            manager._replace_data = stop_before_data  # type: ignore[method-assign]
+            manager._replace_data = stop_before_data  # type: ignore[method-assign, assignment]
             await asyncio.wait_for(seen.wait(), 30)
             await cluster.crash(victim)
             await cluster.start_store(victim)
