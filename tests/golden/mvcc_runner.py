@@ -26,7 +26,6 @@ from tikv_py.mvcc.reader import MvccReader, snapshot_get
 from tikv_py.mvcc.txn import MvccTxn
 from tikv_py.mvcc.write import Write
 
-
 T = TypeVar("T")
 
 
