@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from core_py.errors import RpcError
+from core_py.ports import StreamCall
 
 T = TypeVar("T")
 DEFAULT_LIMIT = 16  # jobs at once; the others wait
@@ -26,6 +29,21 @@ async def run_all(jobs: Sequence[Callable[[], Awaitable[T]]], limit: int = DEFAU
     except BaseExceptionGroup as failures:
         raise first_leaf(failures) from None
     return [task.result() for task in tasks]
+
+
+async def received(stream: StreamCall) -> Any:
+    """The next message, or None at the end. Raises RpcError.
+
+    A closed channel cancels its calls, and some transports show that as a cancellation of whoever reads: to a task that nobody
+    cancelled it is a broken stream.
+    """
+    try:
+        return await stream.receive()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise RpcError("the connection was closed") from None
 
 
 def first_leaf(failure: BaseException) -> BaseException:

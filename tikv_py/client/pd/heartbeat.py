@@ -11,6 +11,7 @@ import asyncio
 from core_py.errors import RpcError
 from core_py.ports import StreamCall
 from protos.kvproto import pdpb_pb2
+from tikv_py.client.concurrency import received
 from tikv_py.client.pd.errors import from_header
 from tikv_py.client.pd.members import PdMembers
 
@@ -38,7 +39,7 @@ class RegionHeartbeatStream:
         """The next command of PD. Raises RpcError, PdError (also for a heartbeat that PD refused)."""
         stream = await self._open()
         try:
-            response: pdpb_pb2.RegionHeartbeatResponse | None = await stream.receive()
+            response: pdpb_pb2.RegionHeartbeatResponse | None = await received(stream)
         except RpcError:
             self._broken(stream)
             raise

@@ -19,6 +19,7 @@ from core_py.ports import StreamCall
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
 from protos.kvproto import pdpb_pb2
+from tikv_py.client.concurrency import received
 from tikv_py.client.pd.errors import TsoUnavailable, from_header
 from tikv_py.client.pd.members import FIRST_PAUSE_S, MAX_PAUSE_S, PdMembers
 
@@ -119,7 +120,7 @@ class TsoBatcher:
         try:
             async with asyncio.timeout(None) as self._timer:
                 while True:
-                    response = await stream.receive()
+                    response = await received(stream)
                     if response is None:
                         raise RpcError("PD ended the Tso stream")
                     error = from_header(response.header)

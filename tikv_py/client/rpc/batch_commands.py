@@ -21,7 +21,7 @@ from core_py.ports import Channel, StreamCall
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
 from protos.kvproto import tikvpb_pb2
-from tikv_py.client.concurrency import first_leaf
+from tikv_py.client.concurrency import first_leaf, received
 from tikv_py.client.rpc.methods import BATCH_FIELDS, METHODS
 
 MAX_BATCH = 128  # requests in one message, as client-go; more go into the next message
@@ -129,7 +129,7 @@ class BatchStream:
     async def _receive(self, stream: StreamCall) -> None:
         calls = self._calls
         while True:
-            batch = await stream.receive()
+            batch = await received(stream)
             if batch is None:
                 raise RpcError(f"{self._name}: the store ended the stream")
             for call_id, response in zip(batch.request_ids, batch.responses, strict=False):
