@@ -1,0 +1,67 @@
+"""Closed-loop load: a number of workers, each with one operation in flight, for a fixed number of operations; exact percentiles."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One row of a table. Latencies in milliseconds."""
+
+    system: str
+    workload: str
+    in_flight: int
+    operations: int
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+
+    def to_json(self) -> dict[str, object]:
+        """For the JSON file."""
+        return asdict(self)
+
+
+def summarize(system: str, workload: str, in_flight: int, latencies_s: list[float], elapsed_s: float) -> Result:
+    """A row from raw latencies."""
+    ordered = sorted(latencies_s)
+    count = len(ordered)
+    return Result(
+        system,
+        workload,
+        in_flight,
+        count,
+        count / elapsed_s,
+        ordered[count // 2] * 1000,
+        ordered[min(count - 1, count * 99 // 100)] * 1000,
+    )
+
+
+async def drive(
+    system: str, workload: str, in_flight: int, operations: int, operation: Callable[[int], Awaitable[object]]
+) -> Result:
+    """Run `operation(number)` for every number, `in_flight` at a time; a tenth more is run first and not counted."""
+    numbers = iter(range(operations // 10))
+    await _workers(in_flight, numbers, operation, [])
+    latencies: list[float] = []
+    numbers = iter(range(operations))
+    began = time.perf_counter()
+    await _workers(in_flight, numbers, operation, latencies)
+    return summarize(system, workload, in_flight, latencies, time.perf_counter() - began)
+
+
+async def _workers(
+    in_flight: int, numbers: object, operation: Callable[[int], Awaitable[object]], latencies: list[float]
+) -> None:
+    async def worker() -> None:
+        for number in numbers:  # type: ignore[attr-defined]
+            began = time.perf_counter()
+            await operation(number)
+            latencies.append(time.perf_counter() - began)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(in_flight):
+            group.create_task(worker())

@@ -1,0 +1,1 @@
+"""For users' own tests and scripts: clusters that come and go with the code that needs them."""
