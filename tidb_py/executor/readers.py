@@ -58,7 +58,7 @@ async def table_reader(plan: ph.TableReader, ctx: ExecContext) -> Batches:
                 desc=plan.desc,
                 concurrency=ctx.concurrency,
                 limit_hint=_limit_of(plan),
-            )  # fmt: skip
+            )
         )
     )
     async for columns in source:
@@ -78,7 +78,7 @@ async def index_reader(plan: ph.IndexReader, ctx: ExecContext) -> Batches:
                 start_ts=ctx.reader.ts,
                 concurrency=ctx.concurrency,
                 limit_hint=_limit_of(plan),
-            )  # fmt: skip
+            )
         )
     )
     async for columns in source:

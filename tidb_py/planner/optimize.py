@@ -196,12 +196,12 @@ class _Converter:
         wanted = {source.column_ids[c.uid] for c in source.columns}
         whole = {c.id for c, part in zip(infos, index.columns, strict=True) if part.length < 0 and restorable(c.ft)}
         pushed, root = self._split(path.remaining, source.columns)
-        shared = {"columns": tuple(source.columns), "table": table, "alias": source.alias, "index": index}
         index_scan = IndexScan(table.id, index.id, (*scan_columns, handle_column), unique=index.unique)
         if wanted <= whole | {handle_id} and all(restorable(c.ft) for c in infos):
             return self._covering(source, path, index_scan, infos, root)
         reader = ph.IndexLookUp(
-            **shared, index_scan=index_scan, ranges=tuple(path.ranges), scan=scan, pushed=pushed,
+            columns=tuple(source.columns), table=table, alias=source.alias, index=index,
+            index_scan=index_scan, ranges=tuple(path.ranges), scan=scan, pushed=pushed,
             output_offsets=tuple(range(len(source.columns))), estimate=path.estimate, description=path.description,
         )  # fmt: skip
         return self._filtered(reader, root)

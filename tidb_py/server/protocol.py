@@ -229,14 +229,23 @@ class ClientConnection:
             self._reply(responses.ok(status, result.affected, result.last_insert_id, result.warnings, info))
             return
         wire, conn = self._wire, self._conn
+        start, sent = conn.encoder.sequence, False
         out = bytearray(self._head(result, self._live.status | more_flag))
-        async for batch in result.batches:
-            if len(batch[0]):
-                out += self._rows(result, batch, binary=binary)
-                if len(out) > 1 << 16:
-                    wire.write(bytes(out))
-                    out.clear()
-                    await wire.drain()
+        try:
+            async for batch in result.batches:
+                if len(batch[0]):
+                    out += self._rows(result, batch, binary=binary)
+                    if len(out) > 1 << 16:
+                        wire.write(bytes(out))
+                        sent = True
+                        out.clear()
+                        await wire.drain()
+        except DbError:
+            if sent:
+                wire.write(bytes(out))  # the error follows the rows that were sent
+            else:
+                conn.encoder.sequence = start  # nothing was sent: the error is the whole answer
+            raise
         status = self._live.status | more_flag
         out += conn.send(responses.end_of_rows(status, result.warnings, deprecate_eof=conn.deprecate_eof))
         wire.write(bytes(out))

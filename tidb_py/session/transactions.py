@@ -1,0 +1,129 @@
+"""The life of a session's transaction: BEGIN, autocommit, savepoints, and one writing statement with its retries.
+
+A statement outside a transaction gets an optimistic one of its own and is run again when it loses against another; inside a
+pessimistic transaction it locks what it changes and is run again at a newer timestamp. A statement that fails hands no writes
+over, so it leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from core_py.errors import DbError, RetryClass
+from tidb_py.errors import SavepointMissing, WriteConflict
+from tidb_py.executor.writer import WriteContext
+from tidb_py.session.overlay import OverlayReader
+from tidb_py.session.state import SessionState
+from tidb_py.session.storage import Transaction
+
+T = TypeVar("T")
+MAX_ATTEMPTS = 20  # of one statement; then the conflict is the client's
+
+
+def is_conflict(error: DbError) -> bool:
+    """Whether running again at a newer timestamp may help."""
+    return isinstance(error, WriteConflict) or error.retry is RetryClass.RESTART_TXN
+
+
+async def begin(state: SessionState, mode: str = "") -> None:
+    """BEGIN: what was open is committed."""
+    await commit(state)
+    chosen = mode or state.variables.get("tidb_txn_mode") or "optimistic"
+    state.txn = await state.server.storage.begin(pessimistic=chosen == "pessimistic")
+
+
+async def commit(state: SessionState) -> None:
+    """COMMIT."""
+    txn, state.txn = state.txn, None
+    state.savepoints.clear()
+    if txn is not None:
+        await txn.commit()
+
+
+async def rollback(state: SessionState) -> None:
+    """ROLLBACK."""
+    txn, state.txn = state.txn, None
+    state.savepoints.clear()
+    if txn is not None:
+        await txn.rollback()
+
+
+async def ensure(state: SessionState) -> None:
+    """With autocommit off, the first statement opens a transaction."""
+    if state.txn is None and not state.autocommit:
+        await begin(state)
+
+
+def savepoint(state: SessionState, name: str) -> None:
+    """SAVEPOINT."""
+    if state.txn is None:
+        return
+    state.savepoints = [s for s in state.savepoints if s[0].lower() != name.lower()]
+    state.savepoints.append((name, state.txn.savepoint()))
+
+
+def _find(state: SessionState, name: str) -> int:
+    for i, (known, _) in enumerate(state.savepoints):
+        if known.lower() == name.lower():
+            return i
+    raise SavepointMissing(f"SAVEPOINT {name} does not exist")
+
+
+def rollback_to(state: SessionState, name: str) -> None:
+    """ROLLBACK TO."""
+    at = _find(state, name)
+    assert state.txn is not None
+    state.txn.rollback_to(state.savepoints[at][1])
+    del state.savepoints[at + 1 :]
+
+
+def release(state: SessionState, name: str) -> None:
+    """RELEASE SAVEPOINT."""
+    del state.savepoints[_find(state, name) :]
+
+
+async def write(state: SessionState, body: Callable[[WriteContext], Awaitable[T]]) -> T:
+    """Run a writing statement."""
+    await ensure(state)
+    if state.txn is not None:
+        return await _in_transaction(state, state.txn, body)
+    attempt = 0
+    while True:
+        txn = await state.server.storage.begin(pessimistic=False)
+        try:
+            result = await _once(state, txn, body)
+            await txn.commit()
+            return result
+        except DbError as error:
+            await txn.rollback()
+            attempt += 1
+            if not is_conflict(error) or attempt >= MAX_ATTEMPTS:
+                raise
+            state.warnings.clear()
+        except BaseException:
+            await txn.rollback()
+            raise
+
+
+async def _in_transaction(state: SessionState, txn: Transaction, body: Callable[[WriteContext], Awaitable[T]]) -> T:
+    attempt = 0
+    while True:
+        if txn.pessimistic:
+            await txn.refresh_for_update_ts()
+        try:
+            return await _once(state, txn, body)
+        except DbError as error:
+            attempt += 1
+            if not txn.pessimistic or not is_conflict(error) or attempt >= MAX_ATTEMPTS:
+                raise
+            state.warnings.clear()
+
+
+async def _once(state: SessionState, txn: Transaction, body: Callable[[WriteContext], Awaitable[T]]) -> T:
+    ts = txn.for_update_ts if txn.pessimistic else txn.ts
+    reader = OverlayReader(state.server.storage.snapshot(ts), txn)
+    ctx = WriteContext(txn=txn, reader=reader, zone=state.zone(), warn=state.warn)
+    result = await body(ctx)
+    txn.write(ctx.changes)
+    return result
