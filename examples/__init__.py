@@ -1,0 +1,1 @@
+"""Programs a user might write, run by the tests."""
