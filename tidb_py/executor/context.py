@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from core_py.vector.arrow import Vec
 from core_py.vector.eval import EvalContext
-from tidb_py.catalog.model import TableInfo
 from tidb_py.session.storage import Reader, Storage, Transaction
 
 
@@ -36,6 +35,6 @@ class ExecContext:
     concurrency: int
     mem_table: Callable[[str], list[Vec]]
 
-    def dirty(self, table: TableInfo, prefix: bytes, end: bytes) -> bool:
+    def dirty(self, prefix: bytes, end: bytes) -> bool:
         """Whether this transaction has written in a table, so that scans must merge its writes."""
-        return self.txn is not None and self.txn.dirty and bool(self.txn.own_writes(prefix, end)) and table.id >= 0
+        return self.txn is not None and self.txn.dirty and self.txn.has_writes(prefix, end)

@@ -34,7 +34,7 @@ def _dag(ctx: ExecContext, scan: TableScan | IndexScan, plan: ph.TableReader | p
 
 def _is_dirty(ctx: ExecContext, plan: ph.TableReader | ph.IndexReader | ph.IndexLookUp) -> bool:
     prefix = tablecodec.table_prefix(plan.table.id)
-    return ctx.dirty(plan.table, prefix, tablecodec.prefix_next(prefix))
+    return ctx.dirty(prefix, tablecodec.prefix_next(prefix))
 
 
 def _limit_of(plan: ph.TableReader | ph.IndexReader) -> int:

@@ -51,7 +51,7 @@ class Scope:
 
     columns: list[PlanColumn]
     outer: Scope | None = None
-    correlated: set[int] = field(default_factory=set)  # ids of outer columns that were used
+    correlated: set[int] = field(default_factory=set)  # ids that queries inside this level asked it for
     clause: str = "field list"
 
     def find(self, name: str, table: str = "", database: str = "") -> PlanColumn:
@@ -61,7 +61,7 @@ class Scope:
             return found
         if self.outer is not None:
             column = self.outer.find(name, table, database)
-            self.correlated.add(column.uid)
+            self.outer.correlated.add(column.uid)
             return column
         shown = ".".join(p for p in (database, table, name) if p)
         raise UnknownColumn(f"Unknown column '{shown}' in '{self.clause}'")

@@ -52,6 +52,7 @@ class SqlServer:
         self._scope = TaskScope("sql server")
         self._clients = TaskScope("sql clients")
         self._listener: asyncio.Server | None = None
+        self._idle = asyncio.Event()  # no client is connected
         self.metrics = ServerMetrics(registry, self._report)
         self.state = ServerState(
             storage=storage, catalog=Catalog(storage), now=self._now, sleep=asyncio.sleep,
@@ -102,7 +103,16 @@ class SqlServer:
     def client_connected(self, wire: WireProtocol) -> None:
         """A client came."""
         assert self.context is not None
-        self._clients.spawn(ClientConnection(self.context, wire).run(), name="client")
+        self._idle.clear()
+        self._clients.spawn(self._serve(ClientConnection(self.context, wire)), name="client")
+
+    async def _serve(self, client: ClientConnection) -> None:
+        assert self.context is not None
+        try:
+            await client.run()
+        finally:
+            if not self.context.connections:
+                self._idle.set()
 
     async def stop(self) -> None:
         """Stop listening and close all clients."""
@@ -111,7 +121,12 @@ class SqlServer:
         if self.context is not None:
             for connection in list(self.context.connections.values()):
                 connection.kill()
-            await self._clients.drain(STOP_GRACE_S)
+            try:
+                async with asyncio.timeout(STOP_GRACE_S):
+                    if len(self._clients):
+                        await self._idle.wait()
+            except TimeoutError:
+                self._log.warning("clients did not leave in time", clients=len(self._clients))
         await self._clients.close()
         await self._scope.close()
         if self._listener is not None:

@@ -189,6 +189,10 @@ class MemoryTransaction:
         """Own writes of a range."""
         return sorted((k, v) for k, v in self._writes.items() if start <= k < end)
 
+    def has_writes(self, start: bytes, end: bytes) -> bool:
+        """Whether there is an own write in a range."""
+        return any(start <= key < end for key in self._writes)
+
     def savepoint(self) -> object:
         """A mark: the writes so far."""
         return dict(self._writes)

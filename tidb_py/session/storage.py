@@ -70,6 +70,9 @@ class Transaction(Reader, Protocol):
     def own_writes(self, start: bytes, end: bytes) -> list[tuple[bytes, bytes | None]]:
         """This transaction's writes in a range, sorted; None is a delete."""
 
+    def has_writes(self, start: bytes, end: bytes) -> bool:
+        """Whether there is an own write in a range."""
+
     @property
     def dirty(self) -> bool:
         """Whether anything was written."""

@@ -23,7 +23,7 @@ MAX_ATTEMPTS = 20  # of one statement; then the conflict is the client's
 
 def is_conflict(error: DbError) -> bool:
     """Whether running again at a newer timestamp may help."""
-    return isinstance(error, WriteConflict) or error.retry is RetryClass.RESTART_TXN
+    return isinstance(error, WriteConflict) or (error.retry is RetryClass.RESTART_TXN and error.mysql_code != 1213)
 
 
 async def begin(state: SessionState, mode: str = "") -> None:

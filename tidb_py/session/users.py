@@ -17,9 +17,11 @@ Run = Callable[[str], Awaitable[list[tuple[Any, ...]]]]
 BOOTSTRAP = (
     "CREATE DATABASE IF NOT EXISTS mysql",
     "CREATE DATABASE IF NOT EXISTS test",
-    "CREATE TABLE IF NOT EXISTS mysql.user (Host char(255) NOT NULL, User char(32) NOT NULL, authentication_string text, "
-    "plugin char(64) NOT NULL DEFAULT 'mysql_native_password', account_locked char(1) NOT NULL DEFAULT 'N', "
-    "PRIMARY KEY (Host, User))",
+    (
+        "CREATE TABLE IF NOT EXISTS mysql.user (Host char(255) NOT NULL, User char(32) NOT NULL, authentication_string text, "
+        "plugin char(64) NOT NULL DEFAULT 'mysql_native_password', account_locked char(1) NOT NULL DEFAULT 'N', "
+        "PRIMARY KEY (Host, User))"
+    ),
     "INSERT IGNORE INTO mysql.user (Host, User, authentication_string) VALUES ('%', 'root', '')",
 )
 
