@@ -11,6 +11,7 @@ from decimal import Decimal
 
 import pyarrow as pa
 
+import core_py.vector.kernels  # noqa: F401 fills the table of kernels
 from core_py.codec import datum, number
 from core_py.codec import decimal as decimal_codec
 from core_py.errors import DbError
