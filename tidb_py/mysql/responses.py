@@ -34,7 +34,9 @@ def ok(status: int, affected: int = 0, last_insert_id: int = 0, warnings: int = 
             lenenc_int(last_insert_id),
             status.to_bytes(2, "little"),
             min(warnings, 65535).to_bytes(2, "little"),
-            info,
+            lenenc_bytes(info)
+            if info
+            else b"",  # the manual says "until the end", servers send a length and clients want it
         )
     )
 
