@@ -13,6 +13,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as _pyarrow
@@ -20,7 +21,7 @@ import pyarrow as _pyarrow
 from core_py.vector.arrow import FALSE, Vec, pa, pc
 from core_py.vector.errors import OutOfRange, Truncated, UnsupportedFunction
 from core_py.vector.expr import ColumnRef, Constant, Expr, ScalarFunc, sig
-from core_py.vector.fieldtype import EvalType, FieldType, arrow_type
+from core_py.vector.fieldtype import EvalType, FieldType, arrow_type, decimal_arrow
 
 FLAG_IGNORE_TRUNCATE, FLAG_TRUNCATE_AS_WARNING, FLAG_OVERFLOW_AS_WARNING, FLAG_DIV0_AS_WARNING = 1, 2, 64, 256
 FLAG_IN_INSERT, FLAG_IN_UPDATE_OR_DELETE, FLAG_IN_SELECT = 8, 16, 32
@@ -127,7 +128,12 @@ def conform(value: Vec, target: Any) -> Vec:
 
 
 def constant_scalar(node: Constant) -> Vec:
-    """A literal as an Arrow scalar."""
+    """A literal as an Arrow scalar; a decimal keeps its own digits, which may be more or fewer than its type's."""
+    if isinstance(node.value, Decimal):
+        _, digits, exponent = node.value.as_tuple()
+        shift = exponent if isinstance(exponent, int) else 0
+        scale = max(0, -shift)
+        return pa.scalar(node.value, decimal_arrow(max(len(digits) + max(0, shift), scale), scale))
     return pa.scalar(node.value, arrow_type(node.ft))
 
 

@@ -50,8 +50,18 @@ T_COLUMN, T_SCALAR = 201, 10000
 def field_type_to_pb(ft: FieldType) -> e.FieldType:
     """A field type."""
     return e.FieldType(
-        tp=ft.tp, flag=ft.flags, flen=ft.flen, decimal=ft.decimal, collate=-abs(ft.collation), charset=_charset(ft)
+        tp=ft.tp,
+        flag=ft.flags,
+        flen=_int32(ft.flen),
+        decimal=ft.decimal,
+        collate=-abs(ft.collation),
+        charset=_charset(ft),
     )
+
+
+def _int32(length: int) -> int:
+    """LONGTEXT's 4294967295 does not fit; the public encoders let it wrap to -1."""
+    return length if length < 1 << 31 else -1
 
 
 def _charset(ft: FieldType) -> str:
@@ -83,7 +93,7 @@ def _constant(value: Value, ft: FieldType) -> tuple[int, bytes]:
         return T_STRING, value
     if isinstance(value, Decimal):
         precision, scale = decimal_codec.shape_of(value)
-        return T_DECIMAL, bytes([precision, scale]) + decimal_codec.encode(value, precision, scale)
+        return T_DECIMAL, decimal_codec.encode(value, precision, scale)
     if isinstance(value, float):
         return T_FLOAT64, number.encode_f64(value)
     if family is EvalType.TIME:
@@ -165,7 +175,7 @@ def _columns_to_pb(columns: tuple[ScanColumn, ...]) -> list[schema_pb2.ColumnInf
     for column in columns:
         ft = column.ft
         info = schema_pb2.ColumnInfo(
-            column_id=column.column_id, tp=ft.tp, collation=-abs(ft.collation), columnLen=ft.flen, decimal=ft.decimal,
+            column_id=column.column_id, tp=ft.tp, collation=-abs(ft.collation), columnLen=_int32(ft.flen), decimal=ft.decimal,
             flag=ft.flags, elems=list(ft.elems), pk_handle=column.pk_handle,
         )  # fmt: skip
         if column.default is not None:

@@ -229,7 +229,7 @@ class ClientConnection:
             self._reply(responses.ok(status, result.affected, result.last_insert_id, result.warnings, info))
             return
         wire, conn = self._wire, self._conn
-        start, sent = conn.encoder.sequence, False
+        start, sent, failed = conn.encoder.sequence, False, True
         out = bytearray(self._head(result, self._live.status | more_flag))
         try:
             async for batch in result.batches:
@@ -240,12 +240,12 @@ class ClientConnection:
                         sent = True
                         out.clear()
                         await wire.drain()
-        except DbError:
-            if sent:
+            failed = False
+        finally:
+            if failed and sent:
                 wire.write(bytes(out))  # the error follows the rows that were sent
-            else:
+            elif failed:
                 conn.encoder.sequence = start  # nothing was sent: the error is the whole answer
-            raise
         status = self._live.status | more_flag
         out += conn.send(responses.end_of_rows(status, result.warnings, deprecate_eof=conn.deprecate_eof))
         wire.write(bytes(out))

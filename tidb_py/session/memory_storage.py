@@ -208,11 +208,11 @@ class MemoryTransaction:
         try:
             if not self._writes:
                 return 0
+            while any(store.locks.get(key, self) is not self for key in self._writes):
+                store.released.clear()
+                await store.released.wait()
             for key in self._writes:
-                owner = store.locks.get(key)
-                if (owner is not None and owner is not self) or (
-                    key not in self._locked and store.newest(key) > self.ts
-                ):
+                if key not in self._locked and not self.pessimistic and store.newest(key) > self.ts:
                     raise WriteConflict(f"Write conflict, key {key.hex()}, txnStartTS={self.ts}")
             commit_ts = store.next_ts()
             for key, value in self._writes.items():
