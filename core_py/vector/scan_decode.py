@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core_py.codec import datum, number, row
+from core_py.codec import decimal as decimal_codec
 from core_py.codec.row_columns import ColumnSpec, Kind, RowBatch
 from core_py.errors import CodecError
 from core_py.vector.arrow import Vec, pa
@@ -78,6 +79,8 @@ def decode_table(
     scan: TableScan, keys: Sequence[bytes], values: Sequence[bytes], zone: dt.tzinfo = dt.UTC
 ) -> list[Vec]:
     """The columns of a table scan."""
+    if len(keys) == 1:
+        return _decode_one(scan, keys[0], values[0], zone)
     batch: RowBatch | None = None
     out: list[Vec] = []
     for column in scan.columns:
@@ -90,6 +93,32 @@ def decode_table(
         ft = column.ft
         spec = ColumnSpec(column.column_id, kind_of(ft), max(ft.flen, 1), ft.scale, _default_value(column))
         out.append(present(batch.column(spec), ft, zone))
+    return out
+
+
+def _decode_one(scan: TableScan, key: bytes, value: bytes, zone: dt.tzinfo) -> list[Vec]:
+    """One row: setting up the column-wise decoder would cost more than the row."""
+    stored = row.decode(value) if value[:1] == b"\x80" else {}
+    out: list[Vec] = []
+    for column in scan.columns:
+        ft = column.ft
+        if column.pk_handle or column.column_id == HANDLE_ID:
+            handle = number.decode_i64(key, len(key) - 8)
+            out.append(pa.array([handle & (1 << 64) - 1 if ft.unsigned else handle], arrow_type(ft)))
+            continue
+        raw = stored[column.column_id] if column.column_id in stored else _default_value(column)
+        kind = kind_of(ft)
+        cell: object = raw
+        if raw is not None and kind is Kind.INT:
+            cell = row.decode_int(raw)
+        elif raw is not None and kind is Kind.UINT:
+            cell = row.decode_uint(raw)
+        elif raw is not None and kind is Kind.REAL:
+            cell = number.decode_f64(raw)
+        elif raw is not None and kind is Kind.DECIMAL:
+            cell = decimal_codec.decode(raw)[0]
+        natural = {Kind.INT: pa.int64(), Kind.UINT: pa.uint64()}.get(kind) or arrow_type(ft)
+        out.append(present(pa.array([cell], natural), ft, zone))
     return out
 
 

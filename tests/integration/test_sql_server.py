@@ -345,7 +345,7 @@ class RawClient:
         columns = self.connection._read_packet().get_all_data()[0]
         for _ in range(columns + 1):
             self.connection._read_packet()
-        out = []
+        out: list[bytes] = []
         while True:
             data = self.connection._read_packet().get_all_data()
             if data[0] == 0xFE and len(data) < 9:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from core_py.runtime import cli
+from core_py.runtime.imports import refuse_unused
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 
@@ -54,6 +55,7 @@ def server(
         "log.level": log_level,
         "log.file.filename": log_file,
     }
+    refuse_unused()
     process = importlib.import_module("tidb_py.server.process")
     raise SystemExit(process.run(config_file, overrides, check_only=check_config))
 

@@ -33,6 +33,7 @@ from tidb_py.server.handler import Done, NeedFile, Prepared, Result, ResultSet
 from tidb_py.session import dml, transactions, users
 from tidb_py.session.functions import lower_context
 from tidb_py.session.load_data import LoadDataSink
+from tidb_py.session.point_plan import PointPlans
 from tidb_py.session.query import collect, column_def, plan_query, reader_for, run_query
 from tidb_py.session.show import rows_result, show
 from tidb_py.session.state import ServerState, SessionState
@@ -50,9 +51,10 @@ class Session:
     ) -> None:
         self.state = SessionState(server, connection_id, user, host)
         self._random_bytes = random_bytes
-        self._prepared: dict[int, tuple[ast.Statement, int]] = {}
+        self._prepared: dict[int, tuple[ast.Statement, str]] = {}
         self._named: dict[str, tuple[ast.Statement, int]] = {}
         self._next_statement = 1
+        self._points = PointPlans(self.state)
         self._cache: OrderedDict[str, ast.Statement] = OrderedDict()
 
     @property
@@ -78,6 +80,10 @@ class Session:
 
     async def execute(self, sql: str) -> Result:
         """Run one statement."""
+        if self.state.txn is not None or self.state.autocommit:
+            point = self._points.of_text(sql)
+            if point is not None:
+                return await self._points.run(*point)
         return await self._guarded(lambda: self._parse(sql), ())
 
     async def _guarded(self, statement: Callable[[], ast.Statement], params: Sequence[Constant]) -> Result:
@@ -326,7 +332,7 @@ class Session:
                 columns = [column_def(c) for c in plan_query(self.state, statement.node, numbers, sql).root.columns]
         number = self._next_statement
         self._next_statement += 1
-        self._prepared[number] = (statement, count)
+        self._prepared[number] = (statement, marked)
         return Prepared(number, count, columns)
 
     async def execute_prepared(self, statement_id: int, values: Sequence[ParamValue]) -> Result:
@@ -335,6 +341,10 @@ class Session:
         if known is None:
             raise UnknownPrepared(f"Unknown prepared statement handler ({statement_id}) given to EXECUTE")
         params = [_param(v) for v in values]
+        if self.state.txn is not None or self.state.autocommit:
+            point = self._points.of_prepared(known[1], params)
+            if point is not None:
+                return await self._points.run(*point)
         return await self._guarded(lambda: known[0], params)
 
     def close_prepared(self, statement_id: int) -> None:
