@@ -15,11 +15,11 @@ from typing import Any
 from sqlglot import expressions as exp
 
 from core_py.vector.fieldtype import NOT_NULL_FLAG, PRI_KEY_FLAG, FieldType
-from core_py.vector.scan_decode import decode_table, handles_of
 from core_py.vector.text import value_text
 from tidb_py.catalog.infoschema import Catalog
 from tidb_py.catalog.meta import MetaWriter
 from tidb_py.catalog.model import PUBLIC, WRITE_ONLY, ColumnInfo, DatabaseInfo, IndexInfo, TableInfo
+from tidb_py.ddl.backfill import MAX_RETRIES, Backfill
 from tidb_py.ddl.columns import (
     TableDraft,
     charset_collation,
@@ -35,7 +35,6 @@ from tidb_py.errors import (
     DatabaseDropMissing,
     DatabaseExists,
     DuplicateColumn,
-    DuplicateEntry,
     NoDatabase,
     NotSupported,
     SqlError,
@@ -44,13 +43,9 @@ from tidb_py.errors import (
     WriteConflict,
 )  # fmt: skip
 from tidb_py.executor.insert import zero_value
-from tidb_py.executor.writer import full_scan, table_range
 from tidb_py.session.storage import Storage, Transaction
-from tidb_py.types.encode import TableEncoder
 
 Node = Any
-BACKFILL_BATCH = 1024
-MAX_RETRIES = 30
 TableChange = Callable[[TableInfo, MetaWriter], Awaitable[TableInfo]]
 
 
@@ -271,7 +266,7 @@ class DdlExecutor:
         table = await self._alter_table(database, name, start)
         added = table.indexes[-1]
         try:
-            await self._backfill(table, added)
+            await Backfill(self._storage, table, added).run()
         except BaseException:
             await self._drop_index(database, name, added.name)
             raise
@@ -281,64 +276,6 @@ class DdlExecutor:
             return replace(current, indexes=indexes, by_name={})
 
         await self._alter_table(database, name, publish)
-
-    async def _backfill(self, table: TableInfo, index: IndexInfo) -> None:
-        encoder = TableEncoder(table, dt.UTC)
-        start, end = table_range(table)
-        snapshot = self._storage.snapshot(await self._storage.timestamp())
-        keys: list[bytes] = []
-        async for key, _ in snapshot.scan(start, end):
-            keys.append(key)
-            if len(keys) >= BACKFILL_BATCH:
-                await self._backfill_batch(table, index, encoder, keys)
-                keys = []
-        if keys:
-            await self._backfill_batch(table, index, encoder, keys)
-
-    async def _backfill_batch(
-        self, table: TableInfo, index: IndexInfo, encoder: TableEncoder, keys: list[bytes]
-    ) -> None:
-        scan = full_scan(table, dt.UTC)
-        for attempt in range(MAX_RETRIES):
-            txn = await self._storage.begin(pessimistic=False)
-            try:
-                found = await txn.batch_get(keys)
-                live = [k for k in keys if k in found]
-                if not live:
-                    await txn.rollback()
-                    return
-                columns = decode_table(scan, live, [found[k] for k in live])
-                rows = zip(*[c.to_pylist() for c in columns], strict=True)
-                handles = handles_of(live).tolist()
-                await self._write_entries(txn, table, index, encoder, list(rows), handles)
-                txn.write({k: found[k] for k in live})  # a concurrent change of a row is then a conflict
-                await txn.commit()
-                return
-            except WriteConflict:
-                await txn.rollback()
-                if attempt == MAX_RETRIES - 1:
-                    raise
-            except BaseException:
-                await txn.rollback()
-                raise
-
-    async def _write_entries(
-        self, txn: Transaction, table: TableInfo, index: IndexInfo, encoder: TableEncoder,
-        rows: list[tuple[Any, ...]], handles: list[int],
-    ) -> None:  # fmt: skip
-        entries = [encoder.index_entry(index, row, handle) for row, handle in zip(rows, handles, strict=True)]
-        present = await txn.batch_get([k for k, _, distinct in entries if distinct]) if index.unique else {}
-        changes: dict[bytes, bytes | None] = {}
-        for (key, value, distinct), row in zip(entries, rows, strict=True):
-            other = changes.get(key, present.get(key)) if distinct else None
-            if other is not None and other != value:
-                shown = "-".join(
-                    value_text(row[c.offset], table.columns[c.offset].ft).decode(errors="replace")
-                    for c in index.columns
-                )
-                raise DuplicateEntry(f"Duplicate entry '{shown}' for key '{table.name}.{index.name}'")
-            changes[key] = value
-        txn.write(changes)
 
     async def _drop_index(self, database: str, name: str, index: str) -> None:
         async def change(table: TableInfo, _meta: MetaWriter) -> TableInfo:
