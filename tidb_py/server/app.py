@@ -50,7 +50,7 @@ class SqlServer:
         self._config, self._clock, self._random_bytes = config, clock, random_bytes
         self._log = get_logger(component="server")
         self._scope = TaskScope("sql server")
-        self._clients = TaskScope("sql clients")
+        self._clients = TaskScope("sql clients", on_failure=self._client_failed)
         self._listener: asyncio.Server | None = None
         self._idle = asyncio.Event()  # no client is connected
         self.metrics = ServerMetrics(registry, self._report)
@@ -67,6 +67,10 @@ class SqlServer:
 
     def _report(self, where: str, error: Exception) -> None:
         self._log.error("unexpected error", where=where, error=repr(error), exc_info=error)
+
+    def _client_failed(self, error: BaseException) -> None:
+        """A defect outside any statement; that client's connection is closed, the others go on."""
+        self._log.error("client task failed", error=repr(error), exc_info=error)
 
     def _processes(self) -> list[tuple[int, str, str, str]]:
         return [(i, s.state.user, s.state.host, s.state.database) for i, s in sorted(self._sessions.items())]
