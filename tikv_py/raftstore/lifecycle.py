@@ -3,6 +3,11 @@
 A peer is known by region id on a store. After it is destroyed a tombstone keeps its last epoch: a message of an older
 epoch cannot bring it back, and a message from a removed peer is answered with its death. Region ranges of initialized
 peers never overlap on a store.
+
+Births by split and deaths take effect in two steps, because two databases cannot be written at once: first the kv database
+says so durably, then the raft database follows and the region's id and range are free for others (`Store.unsettled` holds
+them until then). Otherwise a loss of power could bring back a region whose range another one has taken meanwhile, or whose
+log is gone already.
 """
 
 from __future__ import annotations
@@ -21,9 +26,10 @@ from tikv_py.raftstore import codec, commands, keys
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.peer_storage import (
     PeerStorage,
+    clear_raft_data,
     initial_apply_state,
+    load_raft_state,
     region_state_bytes,
-    write_initial_raft_state,
 )
 from tikv_py.raftstore.region import find_peer, is_older, overlaps
 
@@ -49,8 +55,10 @@ async def load_peers(store: Store) -> None:
     for _, data in store.kv_db.scan(CF_RAFT, keys.REGION_META_MIN, keys.REGION_META_MAX):
         state = serverpb.RegionLocalState.FromString(data)
         region = state.region
+        store.may_have_promised = True
         if state.state == serverpb.Tombstone:
             store.tombstones[region.id] = region
+            _finish_burial(store, region.id)
             continue
         meta = find_peer(region, store_id=store.store_id)
         if meta is None:
@@ -62,8 +70,22 @@ async def load_peers(store: Store) -> None:
             peer.node.campaign()  # nobody else can lead, so there is nothing to wait for
 
 
+def _finish_burial(store: Store, region_id: int) -> None:
+    """Remove the log that a crash left behind a tombstone. A state without a log is the vote of a peer that came later."""
+    left = load_raft_state(store.raft_db, region_id)
+    if left is not None and left[1] > 0:
+        batch = store.raft_db.batch()
+        clear_raft_data(batch, region_id)
+        store.raft_db.write(batch)
+
+
 def add_peer(store: Store, region: metapb_pb2.Region, meta: metapb_pb2.Peer, *, restarted: bool) -> Peer:
-    """Make a peer from what is on disk and register it."""
+    """Make a peer from what is on disk and register it.
+
+    A peer that was here before, if only as one created by a message, may have promised a leader its lease: it counts as
+    restarted too, and so does any peer that comes up soon after its store.
+    """
+    restarted = restarted or store.is_recently_restarted() or load_raft_state(store.raft_db, region.id) is not None
     storage = PeerStorage.load(store.raft_db, store.kv_db, region)
     peer = Peer(storage, meta, store.config, store.rng, restarted=restarted)
     storage.make_snapshot = lambda to: store.snapshots.make(peer, to)
@@ -74,20 +96,23 @@ def add_peer(store: Store, region: metapb_pb2.Region, meta: metapb_pb2.Peer, *, 
 
 def handle_message(store: Store, message: serverpb.RaftMessage) -> None:
     """Give a raft message to its peer, creating or destroying one where the protocol says so."""
-    if message.to_peer.store_id != store.store_id:
+    raft_message = codec.message_from_pb(message.message)
+    is_snapshot = raft_message is not None and raft_message.msg_type is MsgType.SNAPSHOT
+    if is_snapshot and not store.snapshots.take_stage(message.region_id):
+        return  # without the data that it describes
+    if message.to_peer.store_id != store.store_id or message.region_id in store.unsettled:
         return
     peer = store.peers.get(message.region_id)
     if message.is_tombstone:
         if peer is not None and peer.peer_id == message.to_peer.id and _is_removed_by(peer, message):
             destroy_now(store, peer, message.region_epoch)
         return
-    raft_message = codec.message_from_pb(message.message)
     if raft_message is None:
         return
     if peer is not None and peer.peer_id < message.to_peer.id and is_initial(raft_message):
-        # The store was removed from the region and added again under a new peer id.
-        destroy_now(store, peer, message.region_epoch)
-        peer = None
+        # The store was removed from the region and added again under a new peer id; a later message will create it.
+        destroy_now(store, peer, peer.region.region_epoch)
+        return
     if peer is None:
         peer = _create_by_message(store, message, raft_message)
         if peer is None:
@@ -97,7 +122,7 @@ def handle_message(store: Store, message: serverpb.RaftMessage) -> None:
     if _is_from_removed(peer, message, raft_message):
         _tell_tombstone(store, peer, message)
         return
-    if raft_message.msg_type is MsgType.SNAPSHOT and not store.snapshots.may_accept(peer, message):
+    if is_snapshot and not store.snapshots.may_accept(peer, message):
         return
     peer.peer_cache[message.from_peer.id] = message.from_peer
     peer.heard[message.from_peer.id] = store.clock.monotonic()
@@ -135,23 +160,31 @@ def _create_by_message(store: Store, message: serverpb.RaftMessage, raft_message
     tombstone = store.tombstones.get(message.region_id)
     if tombstone is not None:
         old = find_peer(tombstone, store_id=store.store_id)
-        if message.region_epoch.conf_ver <= tombstone.region_epoch.conf_ver or (
+        if message.region_epoch.conf_ver < tombstone.region_epoch.conf_ver or (
             old is not None and old.id >= message.to_peer.id
         ):
             return None
-    bounds = metapb_pb2.Region(start_key=message.start_key, end_key=message.end_key)
-    for other in store.peers.values():
-        if other.storage.is_initialized and overlaps(other.region, bounds):
-            return None  # that region will split or go; the sender tries again
+    bounds = metapb_pb2.Region(id=message.region_id, start_key=message.start_key, end_key=message.end_key)
+    if holder_of_range(store, bounds) is not None:
+        return None  # that region will split or go; the sender tries again
     store.tombstones.pop(message.region_id, None)
     get_logger().info("peer created by message", region=message.region_id, peer=message.to_peer.id)
     return add_peer(store, metapb_pb2.Region(id=message.region_id), message.to_peer, restarted=False)
 
 
-def create_split_peers(
-    store: Store, parent: Peer, regions: list[metapb_pb2.Region], kv_batch: WriteBatch, raft_batch: WriteBatch
-) -> None:
-    """The new regions of a split start on this store, in the batch that applies the split."""
+def holder_of_range(store: Store, region: metapb_pb2.Region) -> int | None:
+    """The id of another region that holds a part of this one's range on this store, or will until its end is durable."""
+    for other in store.peers.values():
+        if other.region.id != region.id and other.storage.is_initialized and overlaps(other.region, region):
+            return other.region.id
+    for region_id, unsettled in store.unsettled.items():
+        if region_id != region.id and unsettled is not None and overlaps(unsettled, region):
+            return region_id
+    return None
+
+
+def create_split_peers(store: Store, parent: Peer, regions: list[metapb_pb2.Region], kv_batch: WriteBatch) -> None:
+    """The new regions of a split: written in the batch that applies it, started when that batch is durable."""
     share = len(regions)
     parent.approximate_size //= share
     parent.approximate_keys //= share
@@ -166,47 +199,51 @@ def create_split_peers(
             del store.peers[region.id]
         kv_batch.put(CF_RAFT, keys.region_state_key(region.id), region_state_bytes(region, serverpb.Normal))
         kv_batch.put(CF_RAFT, keys.apply_state_key(region.id), initial_apply_state().to_bytes())
-        write_initial_raft_state(store.raft_db, raft_batch, region.id)
+        store.unsettled[region.id] = region
         store.scope.spawn(_start_split_peer(store, region, meta, lead=parent.is_leader), name=f"region {region.id}")
     get_logger().info("region split", region=parent.region.id, into=",".join(str(region.id) for region in regions))
     store.listener.on_split(regions, is_leader=parent.is_leader)
 
 
 async def _start_split_peer(store: Store, region: metapb_pb2.Region, meta: metapb_pb2.Peer, *, lead: bool) -> None:
-    """Runs right after the turn that applied the split has written its batches."""
-    if region.id in store.peers and store.peers[region.id].storage.is_initialized:
-        return
+    await store.workers.sync(store.kv_db.sync_wal)
+    del store.unsettled[region.id]
     peer = add_peer(store, region, meta, restarted=False)
     if lead:
         peer.node.campaign()
     store.activate(region.id)
 
 
-def region_changed(store: Store, peer: Peer, kv_batch: WriteBatch, raft_batch: WriteBatch) -> None:
+def region_changed(store: Store, peer: Peer, kv_batch: WriteBatch) -> None:
     """After a membership change or split of this peer: destroy it when it is no longer a member, tell the listeners."""
     meta = find_peer(peer.region, peer_id=peer.peer_id)
     if meta is None:
-        _destroy(store, peer, peer.region, kv_batch, raft_batch)
+        _destroy(store, peer, peer.region, kv_batch)
         return
-    peer.peer_cache[meta.id] = meta
+    members = {member.id for member in peer.region.peers}
+    peer.peer_cache = {meta.id: meta}
+    peer.heard = {peer_id: at for peer_id, at in peer.heard.items() if peer_id in members}
     store.listener.on_region_change(peer)
 
 
 def destroy_now(store: Store, peer: Peer, epoch: metapb_pb2.RegionEpoch) -> None:
-    """Destroy a peer outside of apply (a tombstone message said so)."""
+    """Destroy a peer outside of apply (a message said so); not while a snapshot is brought in, the sender will say it again."""
+    if peer.snapshot is not None:
+        return
     region = metapb_pb2.Region()
     region.CopyFrom(peer.region)
     if is_older(region.region_epoch, epoch):
         region.region_epoch.conf_ver = max(epoch.conf_ver, region.region_epoch.conf_ver)
-    raft_batch, kv_batch = store.raft_db.batch(), store.kv_db.batch()
-    _destroy(store, peer, region, kv_batch, raft_batch)
+    kv_batch = store.kv_db.batch()
+    _destroy(store, peer, region, kv_batch)
     store.kv_db.write(kv_batch)
-    store.raft_db.write(raft_batch)
 
 
-def _destroy(store: Store, peer: Peer, region: metapb_pb2.Region, kv_batch: WriteBatch, raft_batch: WriteBatch) -> None:
+def _destroy(store: Store, peer: Peer, region: metapb_pb2.Region, kv_batch: WriteBatch) -> None:
     peer.destroyed = True
-    peer.storage.clear(raft_batch, kv_batch)
+    peer.storage.clear_kv(kv_batch)
+    store.unsettled[region.id] = peer.region if peer.storage.is_initialized else None
+    store.snapshots.forget(region.id)
     if find_peer(region, store_id=store.store_id) is None:
         tombstone = metapb_pb2.Region()
         tombstone.CopyFrom(region)
@@ -218,6 +255,16 @@ def _destroy(store: Store, peer: Peer, region: metapb_pb2.Region, kv_batch: Writ
     peer.fail_all(RegionNotFound(region.id))
     get_logger().info("peer destroyed", region=region.id, peer=peer.peer_id)
     store.listener.on_destroy(region.id)
+    store.scope.spawn(_bury(store, region.id), name=f"burial of region {region.id}")
+
+
+async def _bury(store: Store, region_id: int) -> None:
+    """The log goes when the tombstone is durable: without it the log would be needed to start the peer again."""
+    await store.workers.sync(store.kv_db.sync_wal)
+    batch = store.raft_db.batch()
+    clear_raft_data(batch, region_id)
+    store.raft_db.write(batch)
+    del store.unsettled[region_id]
 
 
 def propose_log_gc(store: Store, peer: Peer) -> None:

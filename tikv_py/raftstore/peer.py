@@ -20,6 +20,7 @@ from core_py.region_errors import (
     ReadIndexNotReady,
     ServerIsBusy,
     StaleCommand,
+    UndeterminedResult,
 )
 from protos.kvproto import metapb_pb2
 from tikv_py.mvcc.txn import Modify
@@ -102,6 +103,8 @@ class Peer:
                 max_inflight_msgs=config.raft_max_inflight_msgs,
                 applied=storage.apply_state.applied_index,
                 restarted=restarted,
+                # A lease counted in ticks is believed only together with the clock, which the store loop looks at.
+                read_only_lease=False,
             ),
             storage,
             rng,
@@ -126,7 +129,9 @@ class Peer:
         self.pending: set[int] = set()
         """Followers reported to PD as lagging; PD hears at once when one has caught up."""
         self._config = config
-        self._read_number = 0
+        self._lease_from = 0
+        """No local reads until this index is applied: other replicas may apply a split earlier and write to its parts."""
+        self._read_number = rng.getrandbits(48)  # so that an answer to an earlier life of this peer fits no new read
 
     @property
     def region(self) -> metapb_pb2.Region:
@@ -158,7 +163,12 @@ class Peer:
 
     def can_read_locally(self) -> bool:
         """Whether the leader holds a lease and has applied its own term, so that its state is the newest."""
-        return self.is_leader and self.storage.applied_term == self.node.term and self.node.in_lease()
+        return (
+            self.is_leader
+            and self.storage.applied_term == self.node.term
+            and self.storage.apply_state.applied_index >= self._lease_from
+            and self.node.in_lease()
+        )
 
     def write(self, modifies: list[Modify], ranges: list[tuple[str, bytes, bytes]]) -> asyncio.Future[Applied]:
         """Queue a write for the next turn. Raises NotLeader, ServerIsBusy, RaftEntryTooLarge."""
@@ -200,7 +210,7 @@ class Peer:
                 fail(futures, self.to_region_error(error))
                 continue
             local = (self.region.region_epoch, modifies, ranges)
-            self.proposals.append(Proposal(index, self.node.term, futures, local))
+            self._add_proposal(Proposal(index, self.node.term, futures, local))
 
     def propose_admin(self, data: bytes) -> asyncio.Future[Applied]:
         """Append an admin command. Raises region errors."""
@@ -208,6 +218,7 @@ class Peer:
             index = self.node.propose(data)
         except RaftError as error:
             raise self.to_region_error(error) from error
+        self._lease_from = index
         return self._await(index)
 
     def propose_conf_change(self, change: ConfChange, data: bytes) -> asyncio.Future[Applied]:
@@ -222,8 +233,20 @@ class Peer:
 
     def _await(self, index: int) -> asyncio.Future[Applied]:
         future: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
-        self.proposals.append(Proposal(index, self.node.term, [future], None))
+        self._add_proposal(Proposal(index, self.node.term, [future], None))
         return future
+
+    def _add_proposal(self, proposal: Proposal) -> None:
+        """Wait for an entry. Whoever waits at its index or behind does so since an earlier term; their entries left this log."""
+        while self.proposals and self.proposals[-1].index >= proposal.index:
+            fail(self.proposals.pop().futures, UndeterminedResult(self.region.id))
+        self.proposals.append(proposal)
+
+    def fail_proposals(self) -> None:
+        """A snapshot or the peer's end hides what becomes of the entries: they may be applied elsewhere, or lost."""
+        for proposal in self.proposals:
+            fail(proposal.futures, UndeterminedResult(self.region.id))
+        self.proposals.clear()
 
     def to_region_error(self, error: RaftError) -> DbError:
         """What the client is told about a refusal of the core."""
@@ -255,21 +278,26 @@ class Peer:
         except RaftError as error:
             raise ReadIndexNotReady(self.region.id, error.message) from error
         self.reads[context] = future
+        future.add_done_callback(lambda _: self.reads.pop(context, None))
         return future
+
+    def _readable_index(self) -> int:
+        """Up to where this peer's data can be read: nowhere while a snapshot replaces it."""
+        return -1 if self.snapshot is not None else self.storage.apply_state.applied_index
 
     def on_read_state(self, index: int, context: bytes) -> None:
         """The leader confirmed a read at `index`."""
         future = self.reads.pop(context, None)
         if future is None or future.done():
             return
-        if index <= self.storage.apply_state.applied_index:
+        if index <= self._readable_index():
             future.set_result(None)
         else:
             self.read_waits.append(_ReadWait(index, future))
 
     def on_applied(self) -> None:
         """The apply index moved: answer the reads it reaches."""
-        applied = self.storage.apply_state.applied_index
+        applied = self._readable_index()
         left = []
         for wait in self.read_waits:
             if wait.future.done():
@@ -296,13 +324,11 @@ class Peer:
         """Nobody waits on a peer that is gone."""
         for write in self.pending_writes:
             fail([write.future], error)
-        for proposal in self.proposals:
-            fail(proposal.futures, error)
+        self.fail_proposals()
         for future in [*self.reads.values(), *(wait.future for wait in self.read_waits)]:
             if not future.done():
                 future.set_exception(error)
         self.pending_writes, self.reads, self.read_waits = [], {}, []
-        self.proposals.clear()
 
 
 def fail(futures: list[asyncio.Future[Applied]], error: DbError) -> None:

@@ -75,20 +75,26 @@ def load_raft_state(raft_db: Engine, region_id: int) -> tuple[HardState, int] | 
     return HardState(hard.term, hard.vote, hard.commit), state.last_index
 
 
-def write_initial_raft_state(raft_db: Engine, batch: WriteBatch, region_id: int) -> None:
-    """Prepare the raft state of a region born by split or bootstrap.
+def _with_initial_log(found: tuple[HardState, int] | None, apply_state: ApplyState) -> tuple[HardState, int]:
+    """The raft state of a region born by split or bootstrap, whose log begins where its apply state says.
 
-    A state that exists is kept where it is further (the split is applied again after a crash); a vote given before the
-    peer knew its region is kept too, or it could vote twice in a term.
+    The birth writes the kv database only. A vote given before the peer knew its region is kept, or it could vote twice
+    in a term.
     """
-    existing = load_raft_state(raft_db, region_id)
-    if existing is not None and existing[1] >= RAFT_INIT_LOG_INDEX:
-        return
-    term, vote = RAFT_INIT_LOG_TERM, 0
-    if existing is not None and existing[0].term >= term:
-        term, vote = existing[0].term, existing[0].vote
-    hard_state = HardState(term, vote, RAFT_INIT_LOG_INDEX)
-    batch.put(CF_DEFAULT, keys.raft_state_key(region_id), raft_state_bytes(hard_state, RAFT_INIT_LOG_INDEX))
+    if found is not None and found[1] > 0:
+        return found
+    term, vote = apply_state.truncated_term, 0
+    if found is not None and found[0].term >= term:
+        term, vote = found[0].term, found[0].vote
+    return HardState(term, vote, apply_state.truncated_index), apply_state.truncated_index
+
+
+def clear_raft_data(batch: WriteBatch, region_id: int) -> None:
+    """Remove log, raft state, staged snapshot and marker of a region."""
+    batch.delete_range(CF_DEFAULT, keys.log_key(region_id, 0), keys.raft_state_key(region_id))
+    batch.delete(CF_DEFAULT, keys.raft_state_key(region_id))
+    batch.delete(CF_DEFAULT, keys.pending_snapshot_key(region_id))
+    batch.delete_range(CF_DEFAULT, keys.snapshot_chunk_key(region_id, 0), keys.snapshot_chunks_end(region_id))
 
 
 SnapshotMaker = Callable[[int], Snapshot]
@@ -116,11 +122,8 @@ class PeerStorage:
         data = kv_db.get(CF_RAFT, keys.apply_state_key(region.id))
         apply_state = ApplyState.from_bytes(data) if data is not None else ApplyState()
         raft_state = load_raft_state(raft_db, region.id)
-        if raft_state is None and data is not None:
-            raft_state = (
-                HardState(apply_state.truncated_term, 0, apply_state.truncated_index),
-                apply_state.truncated_index,
-            )
+        if data is not None:
+            raft_state = _with_initial_log(raft_state, apply_state)
         hard_state, last = raft_state or (HardState(), 0)
         invariant(
             last >= apply_state.applied_index,
@@ -248,12 +251,9 @@ class PeerStorage:
             self.hard_state = HardState(max(self.hard_state.term, term), self.hard_state.vote, index)
         self.put_raft_state(batch)
 
-    def clear(self, raft_batch: WriteBatch, kv_batch: WriteBatch) -> None:
-        """Remove everything of a destroyed peer but its tombstone."""
-        region_id = self.region.id
-        raft_batch.delete_range(CF_DEFAULT, keys.log_key(region_id, 0), keys.log_key(region_id, self.last + 1))
-        raft_batch.delete(CF_DEFAULT, keys.raft_state_key(region_id))
-        kv_batch.delete(CF_RAFT, keys.apply_state_key(region_id))
+    def clear_kv(self, kv_batch: WriteBatch) -> None:
+        """Remove what a destroyed peer has in the kv database; its tombstone takes the region state's place."""
+        kv_batch.delete(CF_RAFT, keys.apply_state_key(self.region.id))
         if self.is_initialized:
             start, end = keys.data_range(self.region.start_key, self.region.end_key)
             for cf in ("default", "lock", "write"):

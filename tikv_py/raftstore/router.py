@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 
-from core_py.errors import DbError, RpcError
+from core_py.errors import DbError
 from core_py.ports import Channel, StreamCall, Transport, Workers, methods_of
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
@@ -35,6 +35,7 @@ class _StoreLink:
         self._router = router
         self._store_id = store_id
         self.queue: deque[serverpb.RaftMessage] = deque()
+        self._sending: list[serverpb.RaftMessage] = []
         self.wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -48,7 +49,8 @@ class _StoreLink:
                 await self._send_all(channel.stream(METHODS["BatchRaft"], metadata=self._router.metadata))
             except DbError as error:
                 get_logger().warn("raft link broken", store=self._store_id, error=str(error))
-                dropped = [message.region_id for message in self.queue]
+                dropped = sorted({message.region_id for message in [*self._sending, *self.queue]})
+                self._sending = []
                 self.queue.clear()
                 self.wake.clear()
                 self._router.on_unreachable(self._store_id, dropped)
@@ -64,8 +66,10 @@ class _StoreLink:
                 await self.wake.wait()
             batch = tikvpb_pb2.BatchRaftMessage()
             count = min(len(self.queue), BATCH_MAX)
-            batch.msgs.extend([self.queue.popleft() for _ in range(count)])
+            self._sending = [self.queue.popleft() for _ in range(count)]
+            batch.msgs.extend(self._sending)
             await stream.send(batch)
+            self._sending = []
 
 
 class RaftRouter:
@@ -78,6 +82,7 @@ class RaftRouter:
         store_id: int,
         resolve: AddressResolver,
         on_unreachable: Callable[[int, list[int]], None],
+        on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
         self.transport = transport
         self.metadata = (("source_store_id", str(store_id)),)
@@ -85,7 +90,7 @@ class RaftRouter:
         self.on_unreachable = on_unreachable
         self._workers = workers
         self._links: dict[int, _StoreLink] = {}
-        self._scope = TaskScope("raft router")
+        self._scope = TaskScope("raft router", on_failure=on_failure)
         self._snapshots = asyncio.Semaphore(MAX_SNAPSHOTS)
 
     def send(self, store_id: int, message: serverpb.RaftMessage) -> None:
@@ -120,7 +125,7 @@ class RaftRouter:
                     await stream.send(serverpb.SnapshotChunk(data=chunk))
                 await stream.done_sending()
                 arrived = await stream.receive() is not None
-        except RpcError as error:
+        except DbError as error:
             get_logger().warn("snapshot not delivered", store=store_id, region=message.region_id, error=str(error))
         finally:
             if channel is not None:

@@ -7,8 +7,9 @@ collect meanwhile. A peer without work costs nothing in a turn.
 
 The order persist -> send -> apply -> answer is written here and nowhere else (`tikv_py.raft.ready` says why).
 
-Time: ticks are counted from the clock, so a stalled process catches up on missed ticks before it believes in its lease again;
-`lease_is_trusted` refuses local reads in between.
+Time: ticks are counted from the clock, and no fraction is lost. A stalled process catches up on missed ticks before it takes in a
+message or believes in its lease: a follower must not count the time before a heartbeat as silence after it, and a leader
+must not count a lease in ticks that did not happen.
 """
 
 from __future__ import annotations
@@ -32,8 +33,6 @@ from tikv_py.raftstore.config import RaftstoreConfig
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.router import RaftRouter
 from tikv_py.raftstore.snapshots import SnapshotManager
-
-MAX_CATCH_UP_TICKS = 64
 
 
 @dataclass(slots=True)
@@ -91,6 +90,11 @@ class Store:
         self.listener = StoreListener()
         self.peers: dict[int, Peer] = {}
         self.tombstones: dict[int, metapb_pb2.Region] = {}
+        self.unsettled: dict[int, metapb_pb2.Region | None] = {}
+        """Regions whose birth or death is not durable yet, with the range they hold (see `lifecycle`)."""
+        self.started = False
+        self.may_have_promised = False
+        """Peers of this store may have told leaders before its start that they would not vote for others."""
         self.snapshots = SnapshotManager(self)
         self.scope = TaskScope("store", on_failure=on_failure)
         self._inbox: list[serverpb.RaftMessage] = []
@@ -99,14 +103,15 @@ class Store:
         self._unsynced: list[_Unsynced] = []
         self._must_sync = False
         self._sync_wake = asyncio.Event()
-        self._last_tick = clock.monotonic()
+        self._ticked_until = self._started_at = clock.monotonic()
         self.turns = 0
         self.syncs = 0
 
     async def start(self) -> None:
         """Load the peers of this store and begin."""
+        self._ticked_until = self._started_at = self.clock.monotonic()
         await lifecycle.load_peers(self)
-        self._last_tick = self.clock.monotonic()
+        self.started = True
         self.scope.spawn(self._run(), name="store loop")
         self.scope.spawn(self._run_sync(), name="store sync")
         self.scope.spawn(self._run_ticks(), name="store ticks")
@@ -114,6 +119,7 @@ class Store:
 
     async def stop(self) -> None:
         """Stop the loop; what was not answered fails."""
+        self.started = False
         await self.scope.close()
         await self.router.close()
         for peer in self.peers.values():
@@ -140,10 +146,23 @@ class Store:
                     peer.node.report_unreachable(other.id)
             self.activate(region_id)
 
-    @property
-    def lease_is_trusted(self) -> bool:
-        """Whether the loop kept up with the clock, so that leases counted in ticks hold."""
-        return self.clock.monotonic() - self._last_tick < self.config.raft_base_tick_interval * 1.5
+    def is_recently_restarted(self) -> bool:
+        """Whether promises given before the start may still bind: for one election timeout."""
+        timeout_s = float(self.config.raft_base_tick_interval) * self.config.raft_election_timeout_ticks
+        return self.may_have_promised and self.clock.monotonic() - self._started_at < timeout_s
+
+    def catch_up(self) -> None:
+        """Give the peers every tick that is due by the clock; an election timeout's worth is as good as any more."""
+        interval = float(self.config.raft_base_tick_interval)
+        due = int((self.clock.monotonic() - self._ticked_until) / interval + 1e-6)
+        if due <= 0:
+            return
+        self._ticked_until += due * interval
+        for region_id, peer in self.peers.items():
+            for _ in range(min(due, self.config.raft_election_timeout_ticks)):
+                peer.node.tick()
+            self._dirty.add(region_id)
+        self._wake.set()
 
     async def _run(self) -> None:
         while True:
@@ -155,15 +174,9 @@ class Store:
     async def _run_ticks(self) -> None:
         interval = float(self.config.raft_base_tick_interval)
         while True:
-            await asyncio.sleep(interval)
-            now = self.clock.monotonic()
-            due = max(1, min(int((now - self._last_tick) / interval + 0.25), MAX_CATCH_UP_TICKS))
-            self._last_tick = now
-            for region_id, peer in self.peers.items():
-                for _ in range(due):
-                    peer.node.tick()
-                self._dirty.add(region_id)
-            self._wake.set()
+            early = self._ticked_until + interval - self.clock.monotonic()
+            await asyncio.sleep(min(max(early, interval / 100), interval))
+            self.catch_up()
 
     async def _run_log_gc(self) -> None:
         while True:
@@ -199,6 +212,7 @@ class Store:
 
     def _turn(self) -> None:
         self.turns += 1
+        self.catch_up()
         inbox, self._inbox = self._inbox, []
         for message in inbox:
             lifecycle.handle_message(self, message)
@@ -220,6 +234,7 @@ class Store:
                     self._dirty.add(region_id)
                     self._wake.set()
                     break
+        self.snapshots.end_turn()
         self.raft_db.write(raft_batch)
         if unsynced:
             self._unsynced += unsynced
@@ -254,14 +269,12 @@ class Store:
         unsynced.append(_Unsynced(peer, ready.number, ready.persisted_messages))
         self._must_sync |= ready.must_sync
         if ready.committed_entries:
-            done = self._apply(peer, ready, kv_batch, raft_batch)
+            done = self._apply(peer, ready, kv_batch)
             answers.append((peer, done))
         for read in ready.read_states:
             peer.on_read_state(read.index, read.context)
 
-    def _apply(
-        self, peer: Peer, ready: Ready, kv_batch: WriteBatch, raft_batch: WriteBatch
-    ) -> list[tuple[asyncio.Future[Applied], Applied]]:
+    def _apply(self, peer: Peer, ready: Ready, kv_batch: WriteBatch) -> list[tuple[asyncio.Future[Applied], Applied]]:
         """Apply committed entries; the futures are answered once the batch is written."""
         storage = peer.storage
         done: list[tuple[asyncio.Future[Applied], Applied]] = []
@@ -277,9 +290,9 @@ class Store:
             if proposal is not None:
                 done += [(future, outcome) for future in proposal.futures]
             if outcome.new_regions:
-                lifecycle.create_split_peers(self, peer, outcome.new_regions, kv_batch, raft_batch)
+                lifecycle.create_split_peers(self, peer, outcome.new_regions, kv_batch)
             if outcome.region_changed:
-                lifecycle.region_changed(self, peer, kv_batch, raft_batch)
+                lifecycle.region_changed(self, peer, kv_batch)
             if outcome.compact_to is not None:
                 self.scope.spawn(self._truncate_log(peer, outcome.compact_to[0]), name="log truncation")
             peer.node.advance_apply_to(entry.index)
@@ -328,6 +341,7 @@ class Store:
         for message in messages:
             target = lifecycle.target_peer(peer, message.to)
             if target is None:
+                self.snapshots.not_sent(peer.region.id, message.to)
                 continue
             wire = serverpb.RaftMessage(region_id=peer.region.id)
             wire.from_peer.CopyFrom(peer.meta())

@@ -16,6 +16,7 @@ from core_py.errors import DbError
 from core_py.runtime import cli, config, lifecycle, log
 from core_py.runtime.clock import SystemClock
 from core_py.runtime.grpc_transport import GrpcTransport
+from core_py.runtime.imports import refuse_unused
 from core_py.runtime.status_server import StatusServer
 from core_py.runtime.workers import ThreadWorkers
 from tikv_py.engine.port import CF_DEFAULT
@@ -159,6 +160,7 @@ def run(
 
 def main() -> None:
     """Entry point."""
+    refuse_unused()
     app(prog_name="tikv-py")
 
 

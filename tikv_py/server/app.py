@@ -79,14 +79,16 @@ class TikvServer:
             workers=ports.workers,
             on_failure=self._on_failure,
         )
-        store.router = RaftRouter(ports.transport, ports.workers, store_id, self._address_of, self._unreachable)
+        store.router = RaftRouter(
+            ports.transport, ports.workers, store_id, self._address_of, self._unreachable, self._on_failure
+        )
         self._pd_worker = PdWorker(store, self.pd, ports.clock, self._metrics, ports.disk_use)
         services = self._services = NodeServices(store, self.pd, self._metrics, ports.clock)
         coprocessor = CoprocessorService(services.access, ports.workers, self._metrics, ports.clock)
         self._listener = await ports.transport.serve(config.server.addr, services.services(coprocessor.commands()))
         self.address = config.server.advertise_addr or self._listener.address
         meta = self._meta(store_id)
-        await bootstrap_cluster(ports.raft_db, ports.kv_db, self.pd, meta)
+        await bootstrap_cluster(ports.kv_db, self.pd, meta)
         await self.pd.put_store(meta)
         await store.start()
         self._pd_worker.start()

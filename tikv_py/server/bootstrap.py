@@ -15,7 +15,7 @@ from tikv_py.client.pd.client import PdClient
 from tikv_py.client.pd.errors import AlreadyBootstrapped
 from tikv_py.engine.port import CF_DEFAULT, CF_RAFT, Engine
 from tikv_py.raftstore import keys
-from tikv_py.raftstore.peer_storage import initial_apply_state, region_state_bytes, write_initial_raft_state
+from tikv_py.raftstore.peer_storage import initial_apply_state, region_state_bytes
 
 PREPARE_KEY = b"\x01\x02"
 INIT_EPOCH = 1
@@ -43,7 +43,7 @@ async def identify(kv_db: Engine, pd: PdClient) -> int:
     return store_id
 
 
-async def bootstrap_cluster(raft_db: Engine, kv_db: Engine, pd: PdClient, store: metapb_pb2.Store) -> None:
+async def bootstrap_cluster(kv_db: Engine, pd: PdClient, store: metapb_pb2.Store) -> None:
     """Make the first region if the cluster has none."""
     prepared = kv_db.get(CF_DEFAULT, PREPARE_KEY)
     if prepared is None:
@@ -52,7 +52,7 @@ async def bootstrap_cluster(raft_db: Engine, kv_db: Engine, pd: PdClient, store:
         region = metapb_pb2.Region(id=await pd.alloc_id())
         region.region_epoch.conf_ver = region.region_epoch.version = INIT_EPOCH
         region.peers.add(id=await pd.alloc_id(), store_id=store.id)
-        _prepare(raft_db, kv_db, region)
+        _prepare(kv_db, region)
     else:
         region = metapb_pb2.Region.FromString(prepared)
     try:
@@ -63,14 +63,10 @@ async def bootstrap_cluster(raft_db: Engine, kv_db: Engine, pd: PdClient, store:
         # By another store, or by this one just before it crashed: PD knows which region is the first.
         known = await pd.get_region_by_id(region.id)
         accepted = known is not None and any(peer.store_id == store.id for peer in known.region.peers)
-    _finish(raft_db, kv_db, region, keep=accepted)
+    _finish(kv_db, region, keep=accepted)
 
 
-def _prepare(raft_db: Engine, kv_db: Engine, region: metapb_pb2.Region) -> None:
-    raft_batch = raft_db.batch()
-    write_initial_raft_state(raft_db, raft_batch, region.id)
-    raft_db.write(raft_batch)
-    raft_db.sync_wal()
+def _prepare(kv_db: Engine, region: metapb_pb2.Region) -> None:
     batch = kv_db.batch()
     batch.put(CF_DEFAULT, PREPARE_KEY, region.SerializeToString())
     batch.put(CF_RAFT, keys.region_state_key(region.id), region_state_bytes(region, serverpb.Normal))
@@ -79,13 +75,10 @@ def _prepare(raft_db: Engine, kv_db: Engine, region: metapb_pb2.Region) -> None:
     kv_db.sync_wal()
 
 
-def _finish(raft_db: Engine, kv_db: Engine, region: metapb_pb2.Region, *, keep: bool) -> None:
+def _finish(kv_db: Engine, region: metapb_pb2.Region, *, keep: bool) -> None:
     batch = kv_db.batch()
     batch.delete(CF_DEFAULT, PREPARE_KEY)
     if not keep:
-        raft_batch = raft_db.batch()
-        raft_batch.delete(CF_DEFAULT, keys.raft_state_key(region.id))
-        raft_db.write(raft_batch)
         batch.delete(CF_RAFT, keys.region_state_key(region.id))
         batch.delete(CF_RAFT, keys.apply_state_key(region.id))
     kv_db.write(batch)

@@ -41,6 +41,8 @@ class RegionAccess:
         peer = self.store.find(context.region_id)
         if not peer.storage.is_initialized:
             raise RegionNotInitialized(context.region_id)
+        if peer.snapshot is not None:
+            raise ReadIndexNotReady(context.region_id, "a snapshot is being brought in")
         if context.peer.id and context.peer.id != peer.peer_id:
             raise MismatchPeerId(context.peer.id, peer.peer_id)
         epoch, current = context.region_epoch, peer.region.region_epoch
@@ -74,7 +76,8 @@ class RegionAccess:
     def lease_peer(self, context: kvrpcpb_pb2.Context) -> Peer | None:
         """The peer when it can be read at once; None when a barrier is needed. Raises region errors."""
         peer = self.check(context)
-        if self.store.lease_is_trusted and peer.can_read_locally():
+        self.store.catch_up()
+        if peer.can_read_locally():
             return peer
         if not peer.is_leader and not context.replica_read:
             raise peer.not_leader()
