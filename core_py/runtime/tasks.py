@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from core_py.errors import InvariantViolation
+from core_py.runtime.log import get_logger
 
 EXIT_INVARIANT = 70
 
@@ -67,8 +68,17 @@ class TaskScope:
             stop_process(error)
         if self._on_failure is not None:
             self._on_failure(error)
-        elif self._failure is None:
+            return
+        get_logger().error(
+            "background task failed", scope=self._name, task=task.get_name(), error=f"{type(error).__name__}: {error}"
+        )
+        if self._failure is None:
             self._failure = error
+
+    async def join(self) -> None:
+        """Wait until no task is left, without cancelling any."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks))
 
     async def close(self) -> None:
         """Cancel all tasks and wait for them; raises the first failure nobody took."""

@@ -8,7 +8,9 @@ the region leaders.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from core_py.errors import NotBootstrapped, PdError
 from core_py.ports import Clock, Random
@@ -63,6 +65,8 @@ class Cluster:
         self._next_id = 0
         self._id_window_end = 0
         self._patrol_from = b""
+        self._deciding = asyncio.Lock()
+        """Held from a check of durable state to the end of the write that depends on it."""
 
     @property
     def prefix(self) -> str:
@@ -89,11 +93,18 @@ class Cluster:
     async def alloc_id(self, count: int = 1) -> int:
         """The last of `count` fresh ids in a row; ids never repeat, over restarts too."""
         while self._next_id + count > self._id_window_end:
-            end = self._next_id + max(ID_WINDOW, count)
-            await self.metastore.write({f"{self.prefix}/alloc_id": str(end).encode()})
-            self._id_window_end = max(self._id_window_end, end)
+            await self._open_ids(count)
         self._next_id += count
         return self._next_id
+
+    async def _open_ids(self, count: int) -> None:
+        """Make at least `count` ids available; one at a time, so that the durable end never goes back."""
+        async with self._deciding:
+            if self._next_id + count <= self._id_window_end:
+                return
+            end = self._next_id + max(ID_WINDOW, count)
+            await self.metastore.write({f"{self.prefix}/alloc_id": str(end).encode()})
+            self._id_window_end = end
 
     def _alloc_id_now(self) -> int:
         """An id from the open window; callers see to it that there is one."""
@@ -102,8 +113,6 @@ class Cluster:
 
     async def bootstrap(self, store: metapb_pb2.Store, region: metapb_pb2.Region) -> None:
         """Take the first store and region. Raises AlreadyBootstrapped, PdError."""
-        if self.bootstrapped:
-            raise AlreadyBootstrapped("cluster is already bootstrapped")
         peers = list(region.peers)
         if (
             not store.id
@@ -115,14 +124,17 @@ class Cluster:
         ):
             raise PdError("bootstrap needs one region over all keys with one peer on the store")
         meta = metapb_pb2.Cluster(id=self.cluster_id, max_peer_count=self.options.max_replicas)
-        await self.metastore.write(
-            {
-                f"{self.prefix}/raft": meta.SerializeToString(),
-                self._store_key(store.id): store.SerializeToString(),
-                f"{self.prefix}/raft/r/{region.id:020d}": region.SerializeToString(),
-            }
-        )
-        self.bootstrapped = True
+        async with self._deciding:
+            if self.bootstrapped:
+                raise AlreadyBootstrapped("cluster is already bootstrapped")
+            await self.metastore.write(
+                {
+                    f"{self.prefix}/raft": meta.SerializeToString(),
+                    self._store_key(store.id): store.SerializeToString(),
+                    f"{self.prefix}/raft/r/{region.id:020d}": region.SerializeToString(),
+                }
+            )
+            self.bootstrapped = True
         self.stores_info.put(store, self.clock.monotonic())
         self.tree.put(region_view(region))
 
@@ -137,19 +149,20 @@ class Cluster:
     async def put_store(self, meta: metapb_pb2.Store) -> None:
         """Register a store. Raises StoreTombstone, StoreAddressConflict."""
         self.require_bootstrap()
-        self.stores_info.check_put(meta)
-        old = self.stores_info.find(meta.id)
-        if old is not None:
-            meta.state = old.meta.state
-        await self.metastore.write({self._store_key(meta.id): meta.SerializeToString()})
-        self.stores_info.check_put(meta)
-        self.stores_info.put(meta, self.clock.monotonic())
+        async with self._deciding:
+            self.stores_info.check_put(meta)
+            old = self.stores_info.find(meta.id)
+            if old is not None:
+                meta.state = old.meta.state
+            await self.metastore.write({self._store_key(meta.id): meta.SerializeToString()})
+            self.stores_info.put(meta, self.clock.monotonic())
 
     async def update_gc_safe_point(self, target: int) -> int:
         """Advance the safe point; it never goes back. Returns what it is."""
-        if target > self.gc_safe_point:
-            await self.metastore.write({f"{self.prefix}/gc/safe_point": str(target).encode()})
-            self.gc_safe_point = max(self.gc_safe_point, target)
+        async with self._deciding:
+            if target > self.gc_safe_point:
+                await self.metastore.write({f"{self.prefix}/gc/safe_point": str(target).encode()})
+                self.gc_safe_point = target
         return self.gc_safe_point
 
     def store_heartbeat(self, stats: pdpb_pb2.StoreStats) -> None:
@@ -173,6 +186,15 @@ class Cluster:
             self._send_step(region, step)
         return region
 
+    def region_split(self, parts: Iterable[metapb_pb2.Region]) -> None:
+        """A finished split, known before its heartbeats come; the parts are led from where the region was."""
+        views = [region_view(part) for part in parts]
+        leader = next((old.leader_store_id for view in views if (old := self.tree.get(view.region_id)) is not None), 0)
+        for view in views:
+            old = self.tree.get(view.region_id)
+            if old is None or view.version > old.version:
+                self.tree.put(replace(view, leader_store_id=leader, term=old.term if old is not None else 0))
+
     def _check(self, region: RegionView, now: float) -> Operator | None:
         if self._next_id >= self._id_window_end:
             return None  # `patrol` opens the next window
@@ -186,11 +208,14 @@ class Cluster:
         if not self.bootstrapped:
             return
         if self._id_window_end - self._next_id < PATROL_BATCH:
-            end = self._id_window_end + ID_WINDOW
-            await self.metastore.write({f"{self.prefix}/alloc_id": str(end).encode()})
-            self._id_window_end = end
+            await self._open_ids(PATROL_BATCH)
         now = self.clock.monotonic()
         self.operators.expire(now)
+        for due in self.operators.due_again(now):
+            known = self.tree.get(due.region_id)
+            step = None if known is None else due.current_step(known)
+            if known is not None and step is not None:
+                self._send_step(known, step)
         batch = self.tree.scan(self._patrol_from, b"", PATROL_BATCH)
         for region in batch:
             operator = self._check(region, now)

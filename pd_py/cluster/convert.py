@@ -31,6 +31,7 @@ def region_view(
         frozenset(peer.id for peer in heartbeat.pending_peers),
         heartbeat.approximate_size,
         heartbeat.approximate_keys,
+        heartbeat.term,
     )
 
 

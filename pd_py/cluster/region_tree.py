@@ -76,6 +76,8 @@ class RegionTree:
         old = self._by_id.get(region.region_id)
         if old is not None and (region.version < old.version or region.conf_ver < old.conf_ver):
             return False
+        if old is not None and 0 < region.term < old.term:
+            return False
         overlapping = self._overlapping(region)
         if any(other.region_id != region.region_id and other.version > region.version for other in overlapping):
             return False

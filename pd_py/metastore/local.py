@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from core_py.errors import StorageError
 from core_py.ports import Disk, Workers
+from core_py.runtime.tasks import TaskScope
 from pd_py.metastore import journal
 from protos.private import metastore_pb2
 
@@ -26,7 +28,9 @@ class LocalMetaStore:
         self._workers = workers
         self._values: dict[str, bytes] = {}
         self._revision = 0
-        self._lock = asyncio.Lock()
+        self._flushing = TaskScope("metadata journal")
+        self._is_flushing = False
+        self._broken: Exception | None = None
         self._pending: list[tuple[metastore_pb2.Batch, asyncio.Future[int]]] = []
         self._load()
 
@@ -64,7 +68,9 @@ class LocalMetaStore:
         return sorted((key, value) for key, value in self._values.items() if key.startswith(prefix))
 
     async def write(self, changes: Mapping[str, bytes | None]) -> int:
-        """Set or remove keys; durable and visible on return."""
+        """Set or remove keys; durable and visible on return. A caller that goes away meanwhile changes nothing."""
+        if self._broken is not None:
+            raise StorageError(f"the metadata journal failed before and takes no more changes: {self._broken}")
         batch = metastore_pb2.Batch(
             changes=[
                 metastore_pb2.Change(key=key, value=value or b"", deleted=value is None)
@@ -73,28 +79,31 @@ class LocalMetaStore:
         )
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._pending.append((batch, future))
-        async with self._lock:
-            if not future.done():
-                await self._flush()
+        if not self._is_flushing:
+            self._is_flushing = True
+            self._flushing.spawn(self._flush(), name="metadata journal")
         return await future
 
     async def _flush(self) -> None:
-        """Write and sync everything pending, then apply and acknowledge it."""
-        pending, self._pending = self._pending, []
+        """Write and sync what is pending, group by group, then apply and acknowledge it.
+
+        In a task of its own: a caller that is cancelled must not take the others' changes with it.
+        """
+        try:
+            while self._pending:
+                pending, self._pending = self._pending, []
+                await self._flush_group(pending)
+        except (OSError, StorageError) as error:
+            self._fail(pending, error)
+        finally:
+            self._is_flushing = False
+
+    async def _flush_group(self, pending: list[tuple[metastore_pb2.Batch, asyncio.Future[int]]]) -> None:
         records = []
         for number, (batch, _) in enumerate(pending, start=self._revision + 1):
             batch.revision = number
             records.append(journal.encode(batch.SerializeToString()))
-        data = b"".join(records)
-        try:
-            self._disk.append(JOURNAL, data)
-            await self._workers.sync(lambda: self._disk.sync(JOURNAL))
-        except BaseException as error:
-            for _, future in pending:
-                if not future.done():
-                    future.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
-            raise
-        self._size += len(data)
+        await self._append(b"".join(records))
         for batch, future in pending:
             self._apply(batch)
             if not future.done():
@@ -104,7 +113,20 @@ class LocalMetaStore:
             self._disk.replace(JOURNAL, state)
             self._size = len(state)
 
+    async def _append(self, data: bytes) -> None:
+        self._disk.append(JOURNAL, data)
+        await self._workers.sync(lambda: self._disk.sync(JOURNAL))
+        self._size += len(data)
+
+    def _fail(self, pending: list[tuple[metastore_pb2.Batch, asyncio.Future[int]]], error: Exception) -> None:
+        """The journal may end in half a record: what is written behind it could be lost, so nothing more is written."""
+        self._broken = error
+        waiting, self._pending = [*pending, *self._pending], []
+        for _, future in waiting:
+            if not future.done():
+                future.set_exception(StorageError(f"the metadata journal cannot be written: {error}"))
+
     async def close(self) -> None:
-        """Wait for what is being written and close the disk."""
-        async with self._lock:
-            self._disk.close()
+        """Finish what is being written and close the disk."""
+        await self._flushing.join()
+        self._disk.close()

@@ -12,6 +12,7 @@ OPERATOR_TIMEOUT_S = 600.0
 TRANSFER_TIMEOUT_S = 30.0
 MAX_RUNNING = 64
 HISTORY = 256
+REMIND_S = 5.0  # a step is told again after this time; the message may have been lost with its stream
 
 
 @dataclass(slots=True)
@@ -20,6 +21,7 @@ class Running:
 
     operator: Operator
     deadline: float
+    told_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class OperatorController:
             return False
         only_transfer = all(isinstance(step, TransferLeader) for step in operator.steps)
         self._running[operator.region_id] = Running(
-            operator, now + (TRANSFER_TIMEOUT_S if only_transfer else OPERATOR_TIMEOUT_S)
+            operator, now + (TRANSFER_TIMEOUT_S if only_transfer else OPERATOR_TIMEOUT_S), now
         )
         return True
 
@@ -77,8 +79,16 @@ class OperatorController:
         elif now >= running.deadline:
             self._end(operator, OperatorStatus.TIMEOUT, now)
         else:
+            running.told_at = now
             return step
         return None
+
+    def due_again(self, now: float) -> list[Operator]:
+        """Operators whose present step was told so long ago that it should be told again."""
+        due = [running for running in self._running.values() if now - running.told_at >= REMIND_S]
+        for running in due:
+            running.told_at = now
+        return [running.operator for running in due]
 
     def expire(self, now: float) -> None:
         """Drop operators whose region stopped reporting."""

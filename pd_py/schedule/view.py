@@ -47,6 +47,8 @@ class RegionView:
     """Peer ids that lag behind the log."""
     size_bytes: int = 0
     keys: int = 0
+    term: int = 0
+    """The leader's term, 0 when unknown: of two leaders that report one epoch, the newer one is right."""
 
     def on_store(self, store_id: int) -> PeerView | None:
         """The replica on a store."""

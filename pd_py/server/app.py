@@ -48,6 +48,7 @@ class PdServer:
         self._metrics = PdMetrics(registry)
         self._scope = TaskScope("pd", on_failure=on_failure)
         self._listener: Listener | None = None
+        self._service: PdService | None = None
         self._metastore: LocalMetaStore | None = None
         self.cluster: Cluster | None = None
         self.address = ""
@@ -72,7 +73,7 @@ class PdServer:
         tso = TsoService(self._metastore, cluster.prefix, self._clock)
         await tso.begin()
         member = pdpb_pb2.Member(name=config.name, member_id=cluster.cluster_id & 0xFFFFFFFF or 1)
-        service = PdService(cluster, tso, streams, member, self._metrics)
+        service = self._service = PdService(cluster, tso, streams, member, self._metrics)
         self._listener = await self._transport.serve(config.listen_address, service.services())
         self.address = self._listener.address
         member.client_urls.append(config.advertise_client_urls or f"http://{self.address}")
@@ -102,6 +103,8 @@ class PdServer:
         """Stop serving, finish what is being written."""
         if self._listener is not None:
             await self._listener.stop(STOP_GRACE_S)
+        if self._service is not None:
+            await self._service.close()
         await self._scope.close()
         if self._metastore is not None:
             await self._metastore.close()

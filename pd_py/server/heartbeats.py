@@ -46,7 +46,7 @@ class HeartbeatStreams:
     ) -> AsyncIterator[pdpb_pb2.RegionHeartbeatResponse]:
         """The stream's handler."""
         outbox: asyncio.Queue[pdpb_pb2.RegionHeartbeatResponse | None] = asyncio.Queue(OUTBOX_MAX)
-        scope = TaskScope("region heartbeats", on_failure=lambda _error: _finish(outbox))
+        scope = TaskScope("region heartbeats", on_failure=lambda error: _failed(outbox, error))
         scope.spawn(self._read(requests, outbox))
         try:
             while (response := await outbox.get()) is not None:
@@ -78,6 +78,11 @@ class HeartbeatStreams:
             get_logger().warn("region heartbeat refused", error=str(error))
         finally:
             _finish(outbox)
+
+
+def _failed(outbox: asyncio.Queue[pdpb_pb2.RegionHeartbeatResponse | None], error: BaseException) -> None:
+    get_logger().error("region heartbeat stream failed", error=f"{type(error).__name__}: {error}")
+    _finish(outbox)
 
 
 def _finish(outbox: asyncio.Queue[pdpb_pb2.RegionHeartbeatResponse | None]) -> None:

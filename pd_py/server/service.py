@@ -7,13 +7,15 @@ the header; what a caller did wrong ends the call with a status.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from core_py.errors import NotBootstrapped, PdError
+from core_py.errors import DbError, NotBootstrapped, PdError
 from core_py.ports import CallContext, Handler, Service, StatusError
+from core_py.runtime.tasks import TaskScope
 from pd_py.cluster.cluster import AlreadyBootstrapped, Cluster
-from pd_py.cluster.convert import leader_pb, peer_pb, region_pb, region_view
+from pd_py.cluster.convert import leader_pb, peer_pb, region_pb
 from pd_py.cluster.stores import StoreTombstone
 from pd_py.schedule.view import RegionView
 from pd_py.server.heartbeats import HeartbeatStreams
@@ -37,6 +39,11 @@ class PdService:
         self._streams = streams
         self._member = member
         self._metrics = metrics
+        self._calls = TaskScope("pd calls", on_failure=lambda _error: None)  # the caller gets it as a status
+
+    async def close(self) -> None:
+        """End the calls that still run."""
+        await self._calls.close()
 
     def services(self) -> list[Service]:
         """Everything served on the client port."""
@@ -78,7 +85,10 @@ class PdService:
         return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
 
     def _unary(self, name: str, handler: Callable[[Any], Awaitable[Any]]) -> Handler:
-        """Check the header, run, and turn refusals into the response's header."""
+        """Check the header, run, and turn refusals into the response's header.
+
+        A handler runs to its end also when its caller goes away: half of a decision would leave memory and disk apart.
+        """
         response_type = pdpb_pb2.DESCRIPTOR.services_by_name["PD"].methods_by_name[name].output_type
         make = getattr(pdpb_pb2, response_type.name)
         counter = self._metrics.requests.labels(name)
@@ -87,9 +97,11 @@ class PdService:
             counter.inc()
             if name not in ("GetMembers", "GetClusterInfo"):
                 self._check_cluster(request.header.cluster_id)
-            try:
-                response = await handler(request)
-            except PdError as error:
+            response = await asyncio.shield(self._calls.spawn(_outcome(handler(request)), name=name))
+            if isinstance(response, DbError) and not isinstance(response, PdError):
+                raise response
+            if isinstance(response, PdError):
+                error = response
                 response = make()
                 response.header.error.type = _error_type(error)
                 response.header.error.message = error.message
@@ -255,8 +267,7 @@ class PdService:
 
     async def report_batch_split(self, request: pdpb_pb2.ReportBatchSplitRequest) -> pdpb_pb2.ReportBatchSplitResponse:
         """The regions of a finished split, known before their heartbeats come."""
-        for region in request.regions:
-            self._cluster.tree.put(region_view(region))
+        self._cluster.region_split(request.regions)
         return pdpb_pb2.ReportBatchSplitResponse()
 
     async def get_operator(self, request: pdpb_pb2.GetOperatorRequest) -> pdpb_pb2.GetOperatorResponse:
@@ -287,6 +298,14 @@ class PdService:
         return pdpb_pb2.UpdateGCSafePointResponse(
             new_safe_point=await self._cluster.update_gc_safe_point(request.safe_point)
         )
+
+
+async def _outcome(call: Awaitable[Any]) -> Any:
+    """The response, or the expected failure as a value."""
+    try:
+        return await call
+    except DbError as error:
+        return error
 
 
 def _error_type(error: PdError) -> pdpb_pb2.ErrorType:

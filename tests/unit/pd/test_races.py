@@ -1,0 +1,183 @@
+"""What PD decides from durable state while other calls do the same, callers go away, or the disk fails."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from core_py.errors import PdError, StorageError, StoreAddressConflict
+from core_py.sim.clock import LoopClock
+from core_py.sim.disk import MemoryDisk
+from core_py.sim.loop import run_virtual
+from pd_py.cluster.cluster import AlreadyBootstrapped, Cluster
+from pd_py.cluster.region_tree import RegionTree
+from pd_py.metastore.local import LocalMetaStore
+from pd_py.schedule.controller import REMIND_S, OperatorController
+from pd_py.schedule.operator import Operator, TransferLeader
+from pd_py.schedule.view import PeerView, RegionView, ScheduleOptions
+from protos.kvproto import metapb_pb2
+
+
+class SlowWorkers:
+    """A sync takes a while, so that calls overlap."""
+
+    async def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        await asyncio.sleep(0.01)
+        return function(*args)
+
+    async def sync(self, function: Callable[[], None]) -> None:
+        await asyncio.sleep(0.01)
+        function()
+
+
+async def cluster_on(disk: MemoryDisk) -> Cluster:
+    cluster = Cluster(
+        LocalMetaStore(disk, SlowWorkers()),
+        LoopClock(),
+        options=ScheduleOptions(),
+        max_store_down_s=60,
+        send_step=lambda _region, _step: None,
+    )
+    await cluster.load(random.Random(1))
+    return cluster
+
+
+def first_region(number: int) -> tuple[metapb_pb2.Store, metapb_pb2.Region]:
+    region = metapb_pb2.Region(id=100 + number)
+    region.peers.add(id=200 + number, store_id=number)
+    return metapb_pb2.Store(id=number, address=f"store{number}:1"), region
+
+
+def test_two_stores_that_bootstrap_at_once_make_one_first_region() -> None:
+    async def main() -> None:
+        cluster = await cluster_on(MemoryDisk())
+        outcomes = await asyncio.gather(
+            *(cluster.bootstrap(*first_region(number)) for number in (1, 2)), return_exceptions=True
+        )
+        assert [type(outcome) for outcome in outcomes] == [type(None), AlreadyBootstrapped]
+        assert [region.region_id for region in cluster.tree.all()] == [101]
+
+    run_virtual(main())
+
+
+def test_two_stores_that_register_one_address_at_once_are_told_apart() -> None:
+    async def main() -> None:
+        disk = MemoryDisk()
+        cluster = await cluster_on(disk)
+        await cluster.bootstrap(*first_region(1))
+        metas = [metapb_pb2.Store(id=number, address="same:1") for number in (2, 3)]
+        outcomes = await asyncio.gather(*map(cluster.put_store, metas), return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [type(None), StoreAddressConflict]
+        assert [info.meta.id for info in (await cluster_on(disk)).stores_info.all()] == [1, 2]
+
+    run_virtual(main())
+
+
+def test_ids_never_repeat_when_calls_and_the_patrol_open_windows_at_once() -> None:
+    async def main() -> None:
+        disk = MemoryDisk()
+        cluster = await cluster_on(disk)
+        await cluster.bootstrap(*first_region(1))
+        seen: set[int] = set()
+        for _ in range(5):
+            await cluster.alloc_id(990)
+            _, last, _ = await asyncio.gather(cluster.patrol(), cluster.alloc_id(20), cluster.alloc_id(300))
+            while cluster._next_id < cluster._id_window_end:
+                seen.add(await cluster.alloc_id())
+            disk = disk.crash()
+            cluster = await cluster_on(disk)
+            assert last in range(1, 1 << 40)
+            assert await cluster.alloc_id() > max(seen)
+
+    run_virtual(main())
+
+
+def test_a_caller_that_goes_away_takes_no_other_change_with_it() -> None:
+    async def main() -> None:
+        disk = MemoryDisk()
+        store = LocalMetaStore(disk, SlowWorkers())
+        loop = asyncio.get_running_loop()
+        first, second = (loop.create_task(store.write({key: b"1"})) for key in "ab")
+        await asyncio.sleep(0.001)
+        first.cancel()
+        assert await second == 2
+        assert [store.get(key) for key in "ab"] == [b"1", b"1"], "what was begun is finished, memory equals disk"
+        assert await store.write({"c": b"1"}) == 3
+        await store.close()
+        assert LocalMetaStore(disk.crash(), SlowWorkers()).prefix("") == [("a", b"1"), ("b", b"1"), ("c", b"1")]
+
+    run_virtual(main())
+
+
+def test_a_journal_that_could_not_be_written_takes_nothing_more() -> None:
+    class FullDisk(MemoryDisk):
+        def append(self, name: str, data: bytes) -> None:
+            super().append(name, data[: len(data) // 2])
+            raise OSError(28, "No space left on device")
+
+    async def main() -> None:
+        disk = FullDisk()
+        store = LocalMetaStore(disk, SlowWorkers())
+        with pytest.raises(StorageError, match="No space left"):
+            await store.write({"a": b"1"})
+        with pytest.raises(StorageError, match="failed before"):
+            await store.write({"b": b"1"})
+        assert store.prefix("") == []
+
+    run_virtual(main())
+
+
+def region(term: int, leader: int) -> RegionView:
+    peers = (PeerView(11, 1), PeerView(12, 2))
+    return RegionView(1, b"", b"", 1, 1, peers, leader, term=term)
+
+
+def test_a_leader_of_an_older_term_does_not_replace_a_newer_one() -> None:
+    tree = RegionTree()
+    assert tree.put(region(6, 2))
+    assert not tree.put(region(5, 1))
+    found = tree.get(1)
+    assert found is not None
+    assert found.leader_store_id == 2
+
+
+def test_a_reported_split_keeps_leaders_and_never_undoes_news() -> None:
+    async def main() -> None:
+        cluster = await cluster_on(MemoryDisk())
+        cluster.tree.put(region(6, 2))
+        parts = [metapb_pb2.Region(id=9, end_key=b"m"), metapb_pb2.Region(id=1, start_key=b"m")]
+        for part in parts:
+            part.region_epoch.conf_ver, part.region_epoch.version = 1, 2
+            part.peers.add(id=part.id + 10, store_id=1)
+            part.peers.add(id=part.id + 20, store_id=2)
+        cluster.region_split(parts)
+        assert [(one.region_id, one.leader_store_id) for one in cluster.tree.all()] == [(9, 2), (1, 2)]
+        cluster.region_split([metapb_pb2.Region(id=1)])
+        assert len(cluster.tree.all()) == 2
+        cluster.tree.check_invariants()
+
+    run_virtual(main())
+
+
+def test_a_lost_command_is_told_again() -> None:
+    controller = OperatorController()
+    operator = Operator("move", 1, 1, 1, (TransferLeader(1, 2),))
+    controller.add(operator, 0.0)
+    assert controller.due_again(REMIND_S / 2) == []
+    assert controller.due_again(REMIND_S) == [operator]
+    assert controller.due_again(REMIND_S) == []
+
+
+def test_bootstrap_needs_one_region_over_all_keys() -> None:
+    async def main() -> None:
+        cluster = await cluster_on(MemoryDisk())
+        store, region = first_region(1)
+        region.end_key = b"m"
+        with pytest.raises(PdError, match="one region over all keys"):
+            await cluster.bootstrap(store, region)
+
+    run_virtual(main())
