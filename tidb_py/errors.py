@@ -416,6 +416,14 @@ class BlobKeyLength(SqlError):
     sqlstate = "42000"
 
 
+class SchemaChanged(SqlError):
+    """A table that the transaction wrote was changed meanwhile; run the transaction again."""
+
+    code = "Sql:SchemaChanged"
+    mysql_code = 8028
+    sqlstate = "HY000"
+
+
 class Deadlock(SqlError):
     """Two transactions wait for each other."""
 

@@ -46,6 +46,11 @@ class InfoSchema:
             raise NoSuchTable(f"Table '{database}.{table}' doesn't exist")
         return found
 
+    def changed_tables(self, newer: InfoSchema) -> list[int]:
+        """Ids of tables that are different, or gone, in a newer schema."""
+        later = {t.id: t for tables in newer._tables.values() for t in tables.values()}
+        return [t.id for tables in self._tables.values() for t in tables.values() if later.get(t.id) != t]
+
     def tables(self, database: str) -> list[TableInfo]:
         """The tables of a database, by name."""
         return [t for _, t in sorted(self._tables.get(database.lower(), {}).items())]

@@ -7,6 +7,7 @@ Changes of column types are limited to those that leave stored values as they ar
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -46,6 +47,7 @@ from tidb_py.executor.insert import zero_value
 from tidb_py.session.storage import Storage, Transaction
 
 Node = Any
+SETTLE_S = 0.1
 TableChange = Callable[[TableInfo, MetaWriter], Awaitable[TableInfo]]
 
 
@@ -265,6 +267,7 @@ class DdlExecutor:
 
         table = await self._alter_table(database, name, start)
         added = table.indexes[-1]
+        await asyncio.sleep(SETTLE_S)  # commits that looked at the schema just before it changed are through
         try:
             await Backfill(self._storage, table, added).run()
         except BaseException:

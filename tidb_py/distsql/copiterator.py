@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 from google.protobuf.message import DecodeError
 
@@ -76,7 +77,7 @@ class CopIterator:
         blocking = any(isinstance(e, (Aggregate, TopNNode)) for e in request.dag.executors)
         self._paging = 0 if blocking else MIN_PAGING if request.limit_hint else MAX_PAGING
 
-    async def run(self) -> AsyncIterator[list[Vec]]:
+    async def run(self) -> AsyncGenerator[list[Vec], None]:
         """The answers."""
         if not self._request.ranges:
             return
@@ -87,8 +88,9 @@ class CopIterator:
                 yield batch
             return
         source = self._ordered(tasks) if self._request.keep_order else self._unordered(tasks)
-        async for batch in source:
-            yield batch
+        async with aclosing(source):
+            async for batch in source:
+                yield batch
 
     async def _build(
         self, ranges: KeyRanges | tuple[KeyRange, ...], backoffer: Backoffer, paging: int
@@ -100,7 +102,7 @@ class CopIterator:
         base = min(self._request.concurrency, len(tasks))
         return max(1, min(base + small_task_concurrency(tasks, os.cpu_count() or 1), len(tasks)))
 
-    async def _ordered(self, tasks: list[CopTask]) -> AsyncIterator[list[Vec]]:
+    async def _ordered(self, tasks: list[CopTask]) -> AsyncGenerator[list[Vec], None]:
         """Each task has its own queue; they are read in task order."""
         workers = self._concurrency(tasks)
         tokens = asyncio.Semaphore(2 * workers)
@@ -125,7 +127,7 @@ class CopIterator:
         finally:
             await scope.close()
 
-    async def _unordered(self, tasks: list[CopTask]) -> AsyncIterator[list[Vec]]:
+    async def _unordered(self, tasks: list[CopTask]) -> AsyncGenerator[list[Vec], None]:
         """All tasks answer into one queue."""
         workers = self._concurrency(tasks)
         answers: asyncio.Queue[list[Vec] | BaseException | None] = asyncio.Queue(maxsize=2 * workers)

@@ -5,6 +5,8 @@ Sub-queries of the statement run first; their values are put into the plan as li
 
 from __future__ import annotations
 
+from contextlib import aclosing
+
 from core_py.vector.aggregate import Aggregation, Mode
 from core_py.vector.arrow import Vec
 from core_py.vector.eval import evaluate, filter_mask
@@ -52,17 +54,19 @@ def open_plan(plan: ph.PhysicalPlan, ctx: ExecContext) -> Batches:
 
 
 async def _selection(plan: ph.SelectionNode, ctx: ExecContext) -> Batches:
-    async for batch in open_plan(plan.child, ctx):
-        mask = filter_mask(plan.conditions, batch.columns, batch.rows, ctx.eval_ctx)
-        if mask is None:
-            yield batch
-        elif mask.true_count:
-            yield Batch([c.filter(mask) for c in batch.columns], int(mask.true_count))
+    async with aclosing(open_plan(plan.child, ctx)) as source:
+        async for batch in source:
+            mask = filter_mask(plan.conditions, batch.columns, batch.rows, ctx.eval_ctx)
+            if mask is None:
+                yield batch
+            elif mask.true_count:
+                yield Batch([c.filter(mask) for c in batch.columns], int(mask.true_count))
 
 
 async def _projection(plan: ph.ProjectionNode, ctx: ExecContext) -> Batches:
-    async for batch in open_plan(plan.child, ctx):
-        yield Batch([evaluate(e, batch.columns, batch.rows, ctx.eval_ctx) for e in plan.exprs], batch.rows)
+    async with aclosing(open_plan(plan.child, ctx)) as source:
+        async for batch in source:
+            yield Batch([evaluate(e, batch.columns, batch.rows, ctx.eval_ctx) for e in plan.exprs], batch.rows)
 
 
 async def _aggregation(plan: ph.HashAgg, ctx: ExecContext) -> Batches:
@@ -108,16 +112,16 @@ async def _limit(plan: ph.LimitNode, ctx: ExecContext) -> Batches:
     skip, left = plan.offset, plan.count
     if not left:
         return
-    source = open_plan(plan.child, ctx)
-    async for batch in source:
-        start = min(skip, batch.rows)
-        skip -= start
-        size = min(left, batch.rows - start)
-        if size:
-            left -= size
-            yield Batch([c.slice(start, size) for c in batch.columns], size)
-        if not left:
-            return
+    async with aclosing(open_plan(plan.child, ctx)) as source:
+        async for batch in source:
+            start = min(skip, batch.rows)
+            skip -= start
+            size = min(left, batch.rows - start)
+            if size:
+                left -= size
+                yield Batch([c.slice(start, size) for c in batch.columns], size)
+            if not left:
+                return
 
 
 async def _union(plan: ph.UnionAll, ctx: ExecContext) -> Batches:

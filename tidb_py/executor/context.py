@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from core_py.vector.arrow import Vec
@@ -18,7 +18,7 @@ class Batch:
     rows: int
 
 
-Batches = AsyncIterator[Batch]
+Batches = AsyncGenerator[Batch, None]
 
 
 @dataclass(slots=True)

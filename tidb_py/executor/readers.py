@@ -7,7 +7,8 @@ the own writes merged in, and the pushed executors run here over the merged rows
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 
 from core_py.codec import tablecodec
 from core_py.vector.arrow import Vec
@@ -61,8 +62,9 @@ async def table_reader(plan: ph.TableReader, ctx: ExecContext) -> Batches:
             )
         )
     )
-    async for columns in source:
-        yield Batch(columns, len(columns[0]))
+    async with aclosing(source):
+        async for columns in source:
+            yield Batch(columns, len(columns[0]))
 
 
 async def index_reader(plan: ph.IndexReader, ctx: ExecContext) -> Batches:
@@ -81,11 +83,14 @@ async def index_reader(plan: ph.IndexReader, ctx: ExecContext) -> Batches:
             )
         )
     )
-    async for columns in source:
-        yield Batch(columns, len(columns[0]))
+    async with aclosing(source):
+        async for columns in source:
+            yield Batch(columns, len(columns[0]))
 
 
-async def _local(dag: Dag, ranges: Sequence[KeyRange], ctx: ExecContext, *, desc: bool) -> AsyncIterator[list[Vec]]:
+async def _local(
+    dag: Dag, ranges: Sequence[KeyRange], ctx: ExecContext, *, desc: bool
+) -> AsyncGenerator[list[Vec], None]:
     """Run a request here, over a scan that sees the transaction's own writes."""
     run = DagRun(dag, ctx.eval_ctx)
     keys: list[bytes] = []

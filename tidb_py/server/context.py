@@ -30,6 +30,9 @@ class ServerObserver(Protocol):
     def query(self, kind: str, result: str, seconds: float) -> None:
         """A command was answered."""
 
+    def handshake_timeout(self, connection_id: int, host: str) -> None:
+        """A client (or the look-up of its account) took too long to log in; the connection was closed."""
+
     def unexpected(self, connection_id: int, error: Exception) -> None:
         """A defect: an error nobody expected; the client was told 1105."""
 

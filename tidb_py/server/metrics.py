@@ -54,6 +54,11 @@ class ServerMetrics:
         self._statements.labels(kind).inc()
         self._execute.labels(kind).observe(seconds)
 
+    def handshake_timeout(self, connection_id: int, host: str) -> None:
+        """A log-in took too long."""
+        self._errors.labels("HandshakeTimeout").inc()
+        self._report(f"connection {connection_id} from {host}", TimeoutError("log-in took too long; connection closed"))
+
     def unexpected(self, connection_id: int, error: Exception) -> None:
         """A defect."""
         self._errors.labels(type(error).__name__).inc()

@@ -100,8 +100,10 @@ class ClientConnection:
                 accepted = await self._log_in()
             if accepted:
                 await self._serve()
-        except (ConnectionLost, TimeoutError):
+        except ConnectionLost:
             pass
+        except TimeoutError:
+            context.observer.handshake_timeout(self.connection_id, self._wire.peer_host)
         except ProtocolError as error:
             self._send_error(error)
         except DbError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
 from core_py.vector.arrow import Vec
 from core_py.vector.dag import DagRun, context_of
@@ -79,7 +79,7 @@ class MemoryStorage:
             keys = keys[::-1]
         return [(k, v) for k in keys if (v := self.read(k, ts)) is not None]
 
-    async def coprocessor(self, request: CopRequest) -> AsyncIterator[list[Vec]]:
+    async def coprocessor(self, request: CopRequest) -> AsyncGenerator[list[Vec], None]:
         """Run a request over the ranges in order."""
         dag = dag_from_pb(dag_to_pb(request.dag))
         ctx = context_of(dag)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from core_py.vector.arrow import Vec
@@ -170,10 +171,11 @@ async def run_query(state: SessionState, statement: ph.Statement, reader: Reader
 
 async def _batches(state: SessionState, root: ph.PhysicalPlan, ctx: ExecContext) -> AsyncIterator[Batch]:
     rows = 0
-    async for batch in open_plan(root, ctx):
-        rows += batch.rows
-        if batch.rows:
-            yield batch.columns
+    async with aclosing(open_plan(root, ctx)) as source:
+        async for batch in source:
+            rows += batch.rows
+            if batch.rows:
+                yield batch.columns
     state.found_rows = rows
     state.row_count = -1
     state.take_warnings(ctx.eval_ctx)

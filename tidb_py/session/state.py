@@ -46,6 +46,7 @@ class SessionState:
     variables: SystemVariables = field(init=False)
     user_variables: dict[str, Constant] = field(default_factory=dict)
     txn: Transaction | None = None
+    txn_schema: InfoSchema | None = None  # the schema when the transaction began
     explicit: bool = False  # BEGIN was said, or autocommit is off and a statement ran
     savepoints: list[tuple[str, object]] = field(default_factory=list)
     warnings: list[tuple[str, int, str]] = field(default_factory=list)

@@ -6,7 +6,7 @@ that a failed statement leaves nothing. `Transaction` is snapshot isolation: rea
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -102,5 +102,5 @@ class Storage(Protocol):
     def snapshot(self, ts: int) -> Reader:
         """Reads at a timestamp; MAX_TS reads the newest committed values."""
 
-    def coprocessor(self, request: CopRequest) -> AsyncIterator[list[Vec]]:
+    def coprocessor(self, request: CopRequest) -> AsyncGenerator[list[Vec], None]:
         """Run a request; batches of the columns `output_types(request.dag)`."""

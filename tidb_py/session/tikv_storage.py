@@ -5,7 +5,7 @@ Thin by design: it renames, and turns the client's conflict and deadlock errors 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
 from core_py.vector.arrow import Vec
 from tidb_py.distsql.copiterator import CopIterator
@@ -25,7 +25,7 @@ class TikvStorage:
 
     async def begin(self, *, pessimistic: bool) -> Transaction:
         """Start a transaction."""
-        txn = await self._client.begin(pessimistic=pessimistic)
+        txn = await self._client.begin(pessimistic=pessimistic, try_one_pc=True, use_async_commit=True)
         return TikvTransaction(self._client, txn)
 
     async def timestamp(self) -> int:
@@ -36,7 +36,7 @@ class TikvStorage:
         """Reads at a timestamp."""
         return TikvReader(self._client.snapshot(ts))
 
-    def coprocessor(self, request: CopRequest) -> AsyncIterator[list[Vec]]:
+    def coprocessor(self, request: CopRequest) -> AsyncGenerator[list[Vec], None]:
         """Run a request."""
         return CopIterator(self._client, request).run()
 

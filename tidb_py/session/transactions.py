@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from core_py.codec import tablecodec
 from core_py.errors import DbError, RetryClass
-from tidb_py.errors import SavepointMissing, WriteConflict
+from tidb_py.catalog.infoschema import InfoSchema
+from tidb_py.errors import SavepointMissing, SchemaChanged, WriteConflict
 from tidb_py.executor.writer import WriteContext
 from tidb_py.session.overlay import OverlayReader
 from tidb_py.session.state import SessionState
@@ -23,12 +25,33 @@ MAX_ATTEMPTS = 20  # of one statement; then the conflict is the client's
 
 def is_conflict(error: DbError) -> bool:
     """Whether running again at a newer timestamp may help."""
-    return isinstance(error, WriteConflict) or (error.retry is RetryClass.RESTART_TXN and error.mysql_code != 1213)
+    return isinstance(error, (WriteConflict, SchemaChanged)) or (
+        error.retry is RetryClass.RESTART_TXN and error.mysql_code != 1213
+    )
+
+
+async def _commit(state: SessionState, txn: Transaction, schema: InfoSchema) -> None:
+    """Commit, unless a table with writes has changed since `schema`: its new indexes would miss entries.
+
+    Another server's DDL becomes known here at the latest. Between this look and the commit lies the moment for which index
+    building waits after it has made an index write-only (`ddl.executor.SETTLE_S`).
+    """
+    if txn.dirty:
+        newest = await state.server.catalog.reload()
+        if newest.version != schema.version:
+            for changed in schema.changed_tables(newest):
+                start = tablecodec.table_prefix(changed)
+                if txn.has_writes(start, tablecodec.prefix_next(start)):
+                    raise SchemaChanged(
+                        "Information schema is changed during the execution of the statement [try again later]"
+                    )
+    await txn.commit()
 
 
 async def begin(state: SessionState, mode: str = "") -> None:
     """BEGIN: what was open is committed."""
     await commit(state)
+    state.txn_schema = state.schema
     chosen = mode or state.variables.get("tidb_txn_mode") or "optimistic"
     state.txn = await state.server.storage.begin(pessimistic=chosen == "pessimistic")
 
@@ -38,7 +61,11 @@ async def commit(state: SessionState) -> None:
     txn, state.txn = state.txn, None
     state.savepoints.clear()
     if txn is not None:
-        await txn.commit()
+        try:
+            await _commit(state, txn, state.txn_schema or state.schema)
+        except SchemaChanged:
+            await txn.rollback()
+            raise
 
 
 async def rollback(state: SessionState) -> None:
@@ -90,10 +117,11 @@ async def write(state: SessionState, body: Callable[[WriteContext], Awaitable[T]
         return await _in_transaction(state, state.txn, body)
     attempt = 0
     while True:
+        schema = state.schema
         txn = await state.server.storage.begin(pessimistic=False)
         try:
             result = await _once(state, txn, body)
-            await txn.commit()
+            await _commit(state, txn, schema)
             return result
         except DbError as error:
             await txn.rollback()
