@@ -6,11 +6,13 @@ where nothing listens yet. A node that PD refuses (address taken, tombstone, oth
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
+from core_py.errors import PdError, RpcError
 from core_py.ports import Clock, Listener, Random, Transport, Workers
 from core_py.runtime.log import get_logger
 from protos.kvproto import metapb_pb2
@@ -26,6 +28,7 @@ from tikv_py.server.pd_worker import DiskUse, PdWorker
 from tikv_py.server.services import NodeServices
 
 STOP_GRACE_S = 0.5
+RESOLVE_TIMEOUT_S = 1.0
 VERSION = "8.5.0"
 
 
@@ -62,6 +65,7 @@ class TikvServer:
         self._services: NodeServices | None = None
         self._listener: Listener | None = None
         self._pd_worker: PdWorker | None = None
+        self._addresses: dict[int, str] = {}
         self.address = ""
 
     async def start(self) -> None:
@@ -82,7 +86,7 @@ class TikvServer:
         store.router = RaftRouter(
             ports.transport, ports.workers, store_id, self._address_of, self._unreachable, self._on_failure
         )
-        self._pd_worker = PdWorker(store, self.pd, ports.clock, self._metrics, ports.disk_use)
+        self._pd_worker = PdWorker(store, self.pd, ports.clock, self._metrics, ports.disk_use, self._on_failure)
         services = self._services = NodeServices(store, self.pd, self._metrics, ports.clock)
         coprocessor = CoprocessorService(services.access, ports.workers, self._metrics, ports.clock)
         self._listener = await ports.transport.serve(config.server.addr, services.services(coprocessor.commands()))
@@ -107,7 +111,16 @@ class TikvServer:
         )
 
     async def _address_of(self, store_id: int) -> str:
-        return (await self.pd.get_store(store_id)).address
+        """From PD; while PD cannot be asked, the address it gave before: stores talk to each other without it."""
+        try:
+            async with asyncio.timeout(RESOLVE_TIMEOUT_S):
+                self._addresses[store_id] = (await self.pd.get_store(store_id)).address
+        except (PdError, RpcError, TimeoutError) as error:
+            if store_id not in self._addresses:
+                raise PdError(
+                    f"the address of store {store_id} is not known: {error or 'PD does not answer'}"
+                ) from error
+        return self._addresses[store_id]
 
     def _unreachable(self, store_id: int, region_ids: list[int]) -> None:
         self._metrics.report_failure.labels(str(store_id)).inc(max(len(region_ids), 1))

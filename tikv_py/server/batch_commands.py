@@ -1,7 +1,8 @@
 """BatchCommands: any number of commands on one stream, answered as they finish, in any order (wire facts 3.2).
 
 All commands of a received message are started in one turn of the loop, so their raft writes share an entry and a sync; all answers
-that are ready when the stream can take more go out in one message.
+that are ready when the stream can take more go out in one message. A client that does not read its answers is not read from
+either, once `OUTBOX_MAX` answers wait for it.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from typing import Any
 from google.protobuf.message import Message
 
 from core_py.ports import CallContext
+from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
 from protos.kvproto import tikvpb_pb2
 from tikv_py.server.dispatch import Dispatcher
 
 RESPONSES_MAX = 1024  # answers in one message
+OUTBOX_MAX = 16_384  # answers that wait for one client; no more of its requests are taken in before it reads
 
 
 def _is_unary(method: Any) -> bool:
@@ -44,6 +47,8 @@ class _Outbox:
         self.responses: list[Any] = []
         self.request_ids: list[int] = []
         self.wake = asyncio.Event()
+        self.space = asyncio.Event()
+        self.space.set()
         self.ended = False
 
     def add(self, field: str, request_id: int, response: Message) -> None:
@@ -52,6 +57,8 @@ class _Outbox:
         self.responses.append(tikvpb_pb2.BatchCommandsResponse.Response(**arguments))
         self.request_ids.append(request_id)
         self.wake.set()
+        if len(self.responses) >= OUTBOX_MAX:
+            self.space.clear()
 
     def take(self) -> tikvpb_pb2.BatchCommandsResponse:
         """The next message of answers."""
@@ -60,6 +67,8 @@ class _Outbox:
         )
         del self.responses[:RESPONSES_MAX]
         del self.request_ids[:RESPONSES_MAX]
+        if len(self.responses) < OUTBOX_MAX:
+            self.space.set()
         return message
 
 
@@ -75,7 +84,7 @@ class BatchCommandsService:
     ) -> AsyncIterator[tikvpb_pb2.BatchCommandsResponse]:
         """The stream's handler."""
         outbox = _Outbox()
-        scope = TaskScope("batch commands", on_failure=lambda _error: self._end(outbox))
+        scope = TaskScope("batch commands", on_failure=lambda error: self._failed(outbox, error))
         scope.spawn(self._read(requests, outbox))
         try:
             while True:
@@ -88,6 +97,10 @@ class BatchCommandsService:
         finally:
             await scope.close()
 
+    def _failed(self, outbox: _Outbox, error: BaseException) -> None:
+        get_logger().warn("batch stream failed", error=f"{type(error).__name__}: {error}")
+        self._end(outbox)
+
     @staticmethod
     def _end(outbox: _Outbox) -> None:
         outbox.ended = True
@@ -98,6 +111,7 @@ class BatchCommandsService:
             async for batch in requests:
                 for request, request_id in zip(batch.requests, batch.request_ids, strict=False):
                     self._start(request, request_id, outbox)
+                await outbox.space.wait()
         finally:
             self._end(outbox)
 

@@ -3,7 +3,8 @@
 A command is answered in one of three ways, the cheapest that fits: at once (a read under the leader's lease), by the
 callback of a raft write (raw writes), or in a task of its own. Region errors go into `response.region_error`, as the
 protocol wants; what a response has no field for ends a unary call with a status, and leaves a batched command
-unanswered, as TiKV does.
+unanswered, as TiKV does. A handler that fails in an unexpected way is logged and treated the same: one command's bug must
+not take the others of its stream with it.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ class Command:
     run: Callable[[Any], Awaitable[Any]]
     now: Callable[[Any], Any] | None = None
     """Answers at once, or gives None."""
-    write: Callable[[Any], asyncio.Future[Applied]] | None = None
-    """Proposes a write whose completion alone is the answer."""
+    write: Callable[[Any], asyncio.Future[Applied] | None] | None = None
+    """Proposes a write whose completion alone is the answer, or gives None when it takes more."""
 
 
 class Dispatcher:
@@ -48,7 +49,7 @@ class Dispatcher:
         self._commands = commands
         self._clock = clock
         self._metrics = metrics
-        self._scope = TaskScope("commands")
+        self._scope = TaskScope("commands", on_failure=lambda _error: None)  # `_run` answers every failure itself
         self._durations = {name: metrics.grpc_duration.labels(name) for name in commands}
         self._failures = {name: metrics.grpc_fail.labels(name) for name in commands}
 
@@ -64,6 +65,10 @@ class Dispatcher:
             response = self._failure(command, error)
             if response is None:
                 raise StatusError("UNKNOWN", f"{error.code}: {error.message}") from error
+        except Exception as error:  # the boundary of a command
+            response = self._failure(command, _unexpected(name, error))
+            if response is None:
+                raise StatusError("INTERNAL", f"{name} failed: {type(error).__name__}") from error
         self._durations[name].observe(self._clock.monotonic() - began)
         result: Message = response
         return result
@@ -82,12 +87,16 @@ class Dispatcher:
                     return
             if command.write is not None:
                 future = command.write(request)
-                future.add_done_callback(lambda written: self._written(command, written, began, done))
-                return
+                if future is not None:
+                    future.add_done_callback(lambda written: self._written(command, written, began, done))
+                    return
             if len(self._scope) >= TASKS_MAX:
                 raise ServerIsBusy(f"{TASKS_MAX} commands are running")
         except DbError as error:
             self._answer_failure(command, error, done)
+            return
+        except Exception as error:  # noqa: BLE001 the boundary of a command
+            self._answer_failure(command, _unexpected(name, error), done)
             return
         self._scope.spawn(self._run(command, request, began, done), name=name)
 
@@ -106,6 +115,9 @@ class Dispatcher:
             response = await command.run(request)
         except DbError as error:
             self._answer_failure(command, error, done)
+            return
+        except Exception as error:  # noqa: BLE001 the boundary of a command
+            self._answer_failure(command, _unexpected(command.name, error), done)
             return
         self._durations[command.name].observe(self._clock.monotonic() - began)
         done(response)
@@ -135,3 +147,14 @@ class Dispatcher:
     async def close(self) -> None:
         """End the commands that still run."""
         await self._scope.close()
+
+
+class UnexpectedFailure(DbError):
+    """A handler failed in a way that nobody foresaw; the log has the details."""
+
+    code = "KV:Server:Internal"
+
+
+def _unexpected(name: str, error: Exception) -> UnexpectedFailure:
+    get_logger().error("command failed", command=name, error=f"{type(error).__name__}: {error}", exc_info=error)
+    return UnexpectedFailure(f"{name} failed: {type(error).__name__}; see the store's log")

@@ -31,13 +31,21 @@ DiskUse = Callable[[], tuple[int, int]]
 class PdWorker(StoreListener):
     """Hears from the store loop, speaks to PD. `disk_use` gives (capacity, available) in bytes."""
 
-    def __init__(self, store: Store, pd: PdClient, clock: Clock, metrics: StoreMetrics, disk_use: DiskUse) -> None:
+    def __init__(
+        self,
+        store: Store,
+        pd: PdClient,
+        clock: Clock,
+        metrics: StoreMetrics,
+        disk_use: DiskUse,
+        on_failure: Callable[[BaseException], None] | None = None,
+    ) -> None:
         self._store = store
         self._pd = pd
         self._clock = clock
         self._metrics = metrics
         self._disk_use = disk_use
-        self._scope = TaskScope("pd worker")
+        self._scope = TaskScope("pd worker", on_failure=on_failure)
         self._due: dict[int, None] = {}
         self._wake = asyncio.Event()
         self._stream = pd.region_heartbeat_stream()

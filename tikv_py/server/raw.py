@@ -18,7 +18,7 @@ from tikv_py.raftstore.keys import data_range
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.region import check_key
 from tikv_py.txn.context import RegionAccess
-from tikv_py.txn.latches import Latches
+from tikv_py.txn.latches import Latch, Latches
 
 SCAN_LIMIT_MAX = 10_240
 _FAMILIES = {"": CF_DEFAULT, "default": CF_DEFAULT, "lock": CF_LOCK, "write": CF_WRITE}
@@ -73,6 +73,14 @@ class RawService:
             pairs=[pb.KvPair(key=key, value=value) for key, value in found if value is not None]
         )
 
+    def put_now(self, request: pb.RawPutRequest) -> asyncio.Future[Applied] | None:
+        """Propose a put that needs no latch."""
+        return None if request.for_cas else self.write(request.context, self.put_modifies(request))
+
+    def delete_now(self, request: pb.RawDeleteRequest) -> asyncio.Future[Applied] | None:
+        """Propose a deletion that needs no latch."""
+        return None if request.for_cas else self.write(request.context, self.delete_modifies(request))
+
     def write(self, context: pb.Context, modifies: list[Modify]) -> asyncio.Future[Applied]:
         """Propose raw changes; the future is done when they are applied. Raises region errors."""
         peer = self._access.leader(context)
@@ -81,6 +89,22 @@ class RawService:
         future = peer.write(modifies, [])
         self._store.activate(peer.region.id)
         return future
+
+    async def write_latched(self, context: pb.Context, user_key: bytes, modifies: list[Modify]) -> None:
+        """Like `write`, in turn with the compare-and-swaps of the key: what `for_cas` asks for."""
+        latch = await self._latches.acquire([user_key])
+        try:
+            written = self.write(context, modifies)
+        except BaseException:
+            self._latches.release(latch)
+            raise
+        written.add_done_callback(lambda done: self._release(latch, done))
+        await asyncio.shield(written)
+
+    def _release(self, latch: Latch, written: asyncio.Future[Applied]) -> None:
+        self._latches.release(latch)
+        if not written.cancelled():
+            written.exception()  # taken, also when the caller is gone
 
     def put_modifies(self, request: pb.RawPutRequest) -> list[Modify]:
         """RawPut as changes."""
@@ -92,12 +116,18 @@ class RawService:
 
     async def put(self, request: pb.RawPutRequest) -> pb.RawPutResponse:
         """RawPut."""
-        await self.write(request.context, self.put_modifies(request))
+        if request.for_cas:
+            await self.write_latched(request.context, request.key, self.put_modifies(request))
+        else:
+            await self.write(request.context, self.put_modifies(request))
         return pb.RawPutResponse()
 
     async def delete(self, request: pb.RawDeleteRequest) -> pb.RawDeleteResponse:
         """RawDelete."""
-        await self.write(request.context, self.delete_modifies(request))
+        if request.for_cas:
+            await self.write_latched(request.context, request.key, self.delete_modifies(request))
+        else:
+            await self.write(request.context, self.delete_modifies(request))
         return pb.RawDeleteResponse()
 
     async def batch_put(self, request: pb.RawBatchPutRequest) -> pb.RawBatchPutResponse:
@@ -173,7 +203,7 @@ class RawService:
         except BaseException:
             self._latches.release(latch)
             raise
-        written.add_done_callback(lambda _: self._latches.release(latch))
+        written.add_done_callback(lambda done: self._release(latch, done))
         await asyncio.shield(written)
         return response
 

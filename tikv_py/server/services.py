@@ -93,18 +93,8 @@ class NodeServices:
         commands = [
             Command("RawGet", pb.RawGetResponse, raw.get, now=raw.get_now),
             Command("RawBatchGet", pb.RawBatchGetResponse, raw.batch_get),
-            Command(
-                "RawPut",
-                pb.RawPutResponse,
-                raw.put,
-                write=lambda request: raw.write(request.context, raw.put_modifies(request)),
-            ),
-            Command(
-                "RawDelete",
-                pb.RawDeleteResponse,
-                raw.delete,
-                write=lambda request: raw.write(request.context, raw.delete_modifies(request)),
-            ),
+            Command("RawPut", pb.RawPutResponse, raw.put, write=raw.put_now),
+            Command("RawDelete", pb.RawDeleteResponse, raw.delete, write=raw.delete_now),
             Command("RawBatchPut", pb.RawBatchPutResponse, raw.batch_put),
             Command("RawBatchDelete", pb.RawBatchDeleteResponse, raw.batch_delete),
             Command("RawDeleteRange", pb.RawDeleteRangeResponse, raw.delete_range),

@@ -82,7 +82,8 @@ class Scheduler:
 
     def _finish(self, latch: Latch, txn: MvccTxn, written: asyncio.Future[Applied]) -> None:
         self.latches.release(latch)
-        if txn.unlocked and not written.cancelled() and written.exception() is None:
+        failed = written.cancelled() or written.exception() is not None
+        if txn.unlocked and not failed:
             self.waiting.released(txn.unlocked)
 
     async def run_waiting(
