@@ -164,6 +164,45 @@ def test_queries(db: Any) -> None:
     assert code(db, "select nofunc(1)") == 1305
 
 
+def test_long_chains_of_conditions(db: Any) -> None:
+    rows(db, "create table lc (id int primary key, a int)")
+    rows(db, "insert into lc values " + ",".join(f"({i},{i % 7})" for i in range(500)))
+    ors = " or ".join(f"id = {i}" for i in range(400))
+    assert one(db, f"select count(*) from lc where {ors}") == 400
+    mixed = " or ".join(f"(id = {i} and a < 5)" for i in range(0, 600, 2))
+    assert one(db, f"select count(*) from lc where {mixed}") == sum(1 for i in range(0, 500, 2) if i % 7 < 5)
+    ands = " and ".join(f"id <> {i}" for i in range(300))
+    assert one(db, f"select count(*) from lc where {ands}") == 200
+    ids = ",".join(str(i) for i in range(0, 20_000, 2))
+    assert one(db, f"select count(*) from lc where id in ({ids})") == 250
+    assert one(db, f"select count(*) from lc where a in ({ids})") == sum(1 for i in range(500) if i % 7 % 2 == 0)
+    assert one(db, "select count(*) from lc where id / 0 is null") == 500
+    assert rows(db, "show warnings")[0][1] == 1365
+
+
+def test_for_update_blocks_the_other_writer(server: RunningServer, db: Any) -> None:
+    rows(db, "create table fu (id int primary key, v int)")
+    rows(db, "insert into fu values (1, 1), (2, 2)")
+    done: list[str] = []
+
+    def other() -> None:
+        with server.connect(database="t1") as connection:
+            rows(connection, "update fu set v = v * 10 where id = 1")
+            done.append("other")
+
+    rows(db, "begin")
+    assert rows(db, "select v from fu where id = 1 for update") == [(1,)]
+    thread = threading.Thread(target=other)
+    thread.start()
+    rows(db, "update fu set v = v + 1 where id = 1")
+    thread.join(0.2)
+    assert not done
+    rows(db, "commit")
+    thread.join(10)
+    assert done == ["other"]
+    assert one(db, "select v from fu where id = 1") == 20
+
+
 def test_update_and_delete(db: Any) -> None:
     rows(
         db, "create table u (id int primary key auto_increment, a int, b int default 7, unique key ka (a), key kb (b))"

@@ -235,6 +235,9 @@ class CopIterator:
             raise CoprocessorError(f"an answer that is no SelectResponse: {error}") from error
         if answer.HasField("error") and (answer.error.code or answer.error.msg):
             raise EvaluationFailed(answer.error.code, answer.error.msg)
+        if self._request.warn is not None:
+            for warning in answer.warnings:
+                self._request.warn(warning.code, warning.msg)
         decode = self._columns if answer.encode_type == select_pb2.EncodeType.TypeChunk else self._rows
         batches = [b for b in (decode(chunk.rows_data) for chunk in answer.chunks if chunk.rows_data) if len(b[0])]
         return concat_columns(batches) if batches else None

@@ -58,6 +58,7 @@ async def table_reader(plan: ph.TableReader, ctx: ExecContext) -> Batches:
                 keep_order=plan.keep_order,
                 desc=plan.desc,
                 concurrency=ctx.concurrency,
+                warn=ctx.eval_ctx.warn,
                 limit_hint=_limit_of(plan),
             )
         )
@@ -79,6 +80,7 @@ async def index_reader(plan: ph.IndexReader, ctx: ExecContext) -> Batches:
                 ranges=plan.ranges,
                 start_ts=ctx.reader.ts,
                 concurrency=ctx.concurrency,
+                warn=ctx.eval_ctx.warn,
                 limit_hint=_limit_of(plan),
             )
         )
@@ -153,7 +155,9 @@ async def _handles(plan: ph.IndexLookUp, ctx: ExecContext, *, dirty: bool) -> As
         plan.index_scan.table_id, plan.index_scan.index_id, plan.index_scan.columns, unique=plan.index_scan.unique
     )
     dag = Dag(scan=scan, executors=(), output_offsets=(width,), flags=ctx.eval_ctx.flags)
-    request = CopRequest(dag=dag, ranges=plan.ranges, start_ts=ctx.reader.ts, concurrency=ctx.concurrency)
+    request = CopRequest(
+        dag=dag, ranges=plan.ranges, start_ts=ctx.reader.ts, concurrency=ctx.concurrency, warn=ctx.eval_ctx.warn
+    )
     async for columns in ctx.storage.coprocessor(request):
         yield columns[0].to_pylist()
 
@@ -178,7 +182,11 @@ async def _look_up(plan: ph.IndexLookUp, handles: list[int], run: DagRun, ctx: E
         sql_mode=ctx.sql_mode, time_zone_name=ctx.time_zone_name, time_zone_offset=ctx.time_zone_offset,
     )  # fmt: skip
     request = CopRequest(
-        dag=dag, ranges=tuple(_row_ranges(table_id, handles)), start_ts=ctx.reader.ts, concurrency=ctx.concurrency
+        dag=dag,
+        ranges=tuple(_row_ranges(table_id, handles)),
+        start_ts=ctx.reader.ts,
+        concurrency=ctx.concurrency,
+        warn=ctx.eval_ctx.warn,
     )
     async for columns in ctx.storage.coprocessor(request):
         out = run.push(columns, len(columns[0]))

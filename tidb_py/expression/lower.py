@@ -48,7 +48,7 @@ _COMPARE = {
     exp.NullSafeEQ: "NullEQ",
 }
 _ARITHMETIC = {exp.Add: "+", exp.Sub: "-", exp.Mul: "*", exp.Div: "/", exp.IntDiv: "DIV", exp.Mod: "%"}
-_LOGIC = {exp.And: "LogicalAnd", exp.Or: "LogicalOr", exp.Xor: "LogicalXor"}
+_LOGIC = {exp.And: "LogicalAnd", exp.Or: "LogicalOr"}
 _BITS = {
     exp.BitwiseAnd: "BitAndSig", exp.BitwiseOr: "BitOrSig", exp.BitwiseXor: "BitXorSig",
     exp.BitwiseLeftShift: "LeftShift", exp.BitwiseRightShift: "RightShift",
@@ -130,8 +130,12 @@ class Lowering:
             return self._compare(_COMPARE[kind], node.this, node.expression)
         if kind in _ARITHMETIC:
             return self._arithmetic(_ARITHMETIC[kind], node)
-        if kind in _LOGIC:
-            return t.logic(_LOGIC[kind], self(node.this), self(node.expression))
+        if kind in (exp.And, exp.Or):
+            return t.chain(_LOGIC[kind], [self(part) for part in _flat(node, kind)])
+        if kind is exp.Xor:
+            return t.logic("LogicalXor", self(node.this), self(node.expression))
+        if node is None:
+            raise NotSupported("this expression is not supported")
         if kind in _CALLS:
             return self._call(*_CALLS[kind], node)
         if kind in _BITS:
@@ -212,6 +216,20 @@ class Lowering:
         if built is None:
             raise UnknownFunction(f"FUNCTION {name} does not exist")
         return built
+
+
+def _flat(node: Node, kind: Any) -> list[Node]:
+    """The operands of a chain of one operator, however deep the parser nested it."""
+    out, stack = [], [node]
+    while stack:
+        top = stack.pop()
+        while isinstance(top, exp.Paren) and isinstance(top.this, kind):
+            top = top.this
+        if isinstance(top, kind):
+            stack += [top.expression, top.this]
+        else:
+            out.append(top)
+    return out
 
 
 def _tuple_items(node: Node) -> list[Node] | None:

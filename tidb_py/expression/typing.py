@@ -321,6 +321,31 @@ def logic(name: str, left: Expr, right: Expr) -> Expr:
     return call(name, bool_type(), truth_value(left), truth_value(right))
 
 
+def chain(name: str, parts: Sequence[Expr]) -> Expr:
+    """A chain of AND or OR as a balanced tree (messages nest at most a hundred deep); `a = 1 OR a = 2` becomes IN."""
+    if name == "LogicalOr" and len(parts) > 1 and (merged := _as_in_list(parts)) is not None:
+        return merged
+    if len(parts) == 1:
+        return parts[0]
+    middle = len(parts) // 2
+    return logic(name, chain(name, parts[:middle]), chain(name, parts[middle:]))
+
+
+def _as_in_list(parts: Sequence[Expr]) -> Expr | None:
+    first = parts[0]
+    if not isinstance(first, ScalarFunc) or not first.name.startswith("EQ"):
+        return None
+    items = []
+    for part in parts:
+        if not isinstance(part, ScalarFunc) or part.sig != first.sig or part.ft != first.ft:
+            return None
+        column, value = part.args
+        if column != first.args[0] or not isinstance(column, ColumnRef) or not isinstance(value, Constant):
+            return None
+        items.append(value)
+    return call(f"In{first.name[2:]}", first.ft, first.args[0], *items)
+
+
 def negate(expr: Expr) -> Expr:
     """NOT, pushed into comparisons where that is exact."""
     if isinstance(expr, ScalarFunc):

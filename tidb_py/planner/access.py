@@ -164,8 +164,8 @@ def handle_path(
     start = tablecodec.record_key(table_id, max(low, I64_MIN))
     end = whole[1] if high >= I64_MAX else tablecodec.record_key(table_id, high + 1)
     estimate = 250.0 if interval.has_low and interval.has_high else 3333.0
-    shown = f"range:{'(' if interval.low_open else '['}{interval.low!r},"
-    shown += f"{interval.high!r}{')' if interval.high_open else ']'}"
+    shown = f"range:{'(' if interval.low_open else '['}{interval.low if isinstance(interval.low, int) else '-inf'},"
+    shown += f"{interval.high if isinstance(interval.high, int) else '+inf'}{')' if interval.high_open else ']'}"
     return Path(None, [(start, end)], remaining, (6, 1), estimate=estimate, description=shown)
 
 

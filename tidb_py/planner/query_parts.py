@@ -25,11 +25,17 @@ def unwrap(node: Node) -> Node:
 
 def conjuncts(node: Node) -> list[Node]:
     """The parts of an AND."""
-    if isinstance(node, exp.And):
-        return [*conjuncts(node.this), *conjuncts(node.expression)]
-    if isinstance(node, exp.Paren) and isinstance(node.this, (exp.And, exp.Paren)):
-        return conjuncts(node.this)
-    return [node]
+    out: list[Node] = []
+    stack = [node]
+    while stack:
+        top = stack.pop()
+        if isinstance(top, exp.And):
+            stack += [top.expression, top.this]
+        elif isinstance(top, exp.Paren) and isinstance(top.this, (exp.And, exp.Paren)):
+            stack.append(top.this)
+        else:
+            out.append(top)
+    return out
 
 
 def split_and(expr: Expr) -> list[Expr]:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from core_py.errors import DbError
+from tidb_py.errors import FileNotAllowed
 from tidb_py.mysql import commands as cmd
 from tidb_py.mysql import responses
 from tidb_py.mysql.auth import Account, AuthExchange, AuthStatus
@@ -224,6 +225,10 @@ class ClientConnection:
     async def _answer(self, result: Result, *, binary: bool, more: bool) -> None:
         more_flag = int(Status.MORE_RESULTS) if more else 0
         if isinstance(result, NeedFile):
+            if not self._conn.capabilities & Capability.LOCAL_FILES:
+                raise FileNotAllowed(
+                    "Loading local data is disabled; this must be enabled on both the client and server sides"
+                )
             result = await self._receive_file(result)
         if isinstance(result, Done):
             status = self._live.status | more_flag

@@ -102,6 +102,9 @@ class MemoryStorage:
                 await asyncio.sleep(0)
         for out in run.finish():
             yield out
+        if request.warn is not None:
+            for code, message in ctx.warnings:
+                request.warn(code, message)
 
 
 class MemoryReader:

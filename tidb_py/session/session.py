@@ -288,7 +288,7 @@ class Session:
         return _DONE
 
     async def _admin(self, statement: ast.Admin) -> Result:
-        if statement.words[:2] == ("SHOW", "DDL"):
+        if statement.words[1:3] == ("SHOW", "DDL"):
             return rows_result(["SCHEMA_VER", "OWNER_ID"], [(self.state.schema.version, "")])
         return _DONE
 

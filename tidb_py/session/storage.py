@@ -6,7 +6,7 @@ that a failed statement leaves nothing. `Transaction` is snapshot isolation: rea
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,6 +27,7 @@ class CopRequest:
     keep_order: bool = False
     desc: bool = False
     concurrency: int = 15
+    warn: Callable[[int, str], None] | None = None  # gets the warnings of the stores
     limit_hint: int = 0  # rows after which the reader will probably stop; 0: unknown
 
 
