@@ -198,10 +198,11 @@ def column_info(node: Node, offset: int, column_id: int, collation: int, draft: 
         elif isinstance(c, exp.GeneratedAsIdentityColumnConstraint):
             raise NotSupported("generated columns are not supported")
     column = replace(column, ft=replace(ft, flags=flags), on_update_now=on_update, comment=comment)
-    return _with_default(column, default) if default is not None else column
+    return with_default(column, default) if default is not None else column
 
 
-def _with_default(column: ColumnInfo, node: Node) -> ColumnInfo:
+def with_default(column: ColumnInfo, node: Node) -> ColumnInfo:
+    """A column with the default of a DEFAULT clause."""
     while isinstance(node, exp.Paren):
         node = node.this
     if isinstance(node, (exp.CurrentTimestamp, exp.Localtimestamp, exp.Localtime)) or (
@@ -230,7 +231,7 @@ def _parts(nodes: Sequence[Node]) -> list[tuple[str, int]]:
         if isinstance(node, exp.ColumnPrefix):
             out.append((node.name, int(node.expression.name)))
         elif isinstance(node, exp.Anonymous):
-            out.append((str(node.this), int(node.expressions[0].name)))
+            out.append((node.name, int(node.expressions[0].name)))
         elif isinstance(node, exp.Identifier):
             out.append((str(node.this), -1))
         elif isinstance(node, exp.Column):

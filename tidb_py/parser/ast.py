@@ -173,6 +173,13 @@ class Analyze:
 
 
 @dataclass(frozen=True, slots=True)
+class RenameTables:
+    """RENAME TABLE; pairs of (database, table)."""
+
+    pairs: tuple[tuple[tuple[str, str], tuple[str, str]], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Kill:
     """KILL."""
 
@@ -195,5 +202,5 @@ class Nothing:
 
 Statement = (
     SqlNode | Begin | Commit | Rollback | Savepoint | ReleaseSavepoint | SetStatement | SetPassword | Use | Show | Explain
-    | Prepare | Execute | Deallocate | UserStatement | LoadData | Analyze | Kill | Admin | Nothing
+    | Prepare | Execute | Deallocate | UserStatement | LoadData | Analyze | Kill | RenameTables | Admin | Nothing
 )  # fmt: skip

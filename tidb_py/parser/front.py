@@ -7,6 +7,7 @@ read here. Its errors become MySQL's 1064.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 
 import sqlglot
@@ -36,6 +37,7 @@ _TREE = frozenset(
         "RENAME",
     }
 )
+_CLUSTERED = re.compile(r"\)\s*(?:NON)?CLUSTERED\b", re.IGNORECASE)
 _NOTHING = frozenset({"GRANT", "REVOKE", "FLUSH", "LOCK", "UNLOCK", "OPTIMIZE", "CHECK", "HANDLER"})
 
 
@@ -66,6 +68,8 @@ def tree(sql: str) -> ast.SqlNode:
     text = "INSERT" + sql[7:] if replace else sql
     if replace and text[6:].lstrip()[:4].upper() != "INTO":
         text = "INSERT INTO" + text[6:]
+    if text[:6].upper() == "CREATE":
+        text = _CLUSTERED.sub(")", text)  # decided by the key's type here
     return ast.SqlNode(_parse_tree(text), sql, replace)
 
 
@@ -389,6 +393,18 @@ def _admin(c: Cursor) -> ast.Statement:
     return ast.Admin(tuple(c.rest().upper().split()))
 
 
+def _rename(c: Cursor) -> ast.Statement:
+    c.expect("RENAME", "TABLE")
+    pairs = []
+    while True:
+        old = c.table()
+        c.expect("TO")
+        pairs.append((old, c.table()))
+        if not c.accept(","):
+            break
+    return ast.RenameTables(tuple(pairs))
+
+
 def _do(c: Cursor) -> ast.Statement:
     c.take()
     return tree("SELECT " + c.rest())
@@ -399,5 +415,5 @@ _HANDLERS: dict[str, Callable[[Cursor], ast.Statement | None]] = {
     "RELEASE": _release, "SET": _set, "CREATE": _users, "ALTER": _users, "DROP": _deallocate, "PREPARE": _prepare,
     "EXECUTE": _execute, "DEALLOCATE": _deallocate, "LOAD": _load_data, "USE": _use, "EXPLAIN": _explain,
     "DESCRIBE": _describe, "DESC": _describe, "ANALYZE": _analyze, "KILL": _kill, "ADMIN": _admin, "DO": _do,
-    "SHOW": parse_show,
+    "SHOW": parse_show, "RENAME": _rename,
 }  # fmt: skip

@@ -18,7 +18,7 @@ _TOKEN = re.compile(
     r"|(?P<op><=>|<=|>=|<>|!=|:=|\|\||&&|->>|->|<<|>>|.)",
     re.DOTALL,
 )
-_EXECUTABLE = re.compile(r"/\*(?:!\d*|T!(?:\[[^\]]*\])?)(.*?)\*/", re.DOTALL)
+_EXECUTABLE = re.compile(r"/\*!\d*(.*?)\*/", re.DOTALL)
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "b": "\b", "Z": "\x1a"}
 
 
@@ -35,7 +35,7 @@ class Token:
 
 def without_executable_comments(sql: str) -> str:
     """`/*! ... */` is SQL to MySQL; keep what is inside."""
-    return _EXECUTABLE.sub(r" \1 ", sql) if "/*!" in sql or "/*T!" in sql else sql
+    return _EXECUTABLE.sub(r" \1 ", sql) if "/*!" in sql else sql
 
 
 def tokens(sql: str) -> Iterator[Token]:

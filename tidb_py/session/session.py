@@ -284,6 +284,15 @@ class Session:
             raise WrongArguments(f"Unknown thread id: {statement.connection_id}")
         return _DONE
 
+    async def _rename_tables(self, statement: ast.RenameTables) -> Result:
+        state = self.state
+        await transactions.commit(state)
+        ddl = DdlExecutor(state.server.storage, state.server.catalog, state.warn)
+        for (old_database, old), (new_database, new) in statement.pairs:
+            database = old_database or state.database
+            await ddl.rename(database, old, new_database or database, new)
+        return _DONE
+
     async def _nothing(self, _: object) -> Result:
         return _DONE
 
@@ -404,5 +413,6 @@ _HANDLERS: dict[type, str] = {
     ast.ReleaseSavepoint: "_release", ast.SetStatement: "_set", ast.SetPassword: "_set_password", ast.Use: "_use",
     ast.Show: "_show", ast.Explain: "_explain", ast.Prepare: "_prepare_sql", ast.Execute: "_execute_sql",
     ast.Deallocate: "_deallocate", ast.UserStatement: "_users", ast.LoadData: "_load_data", ast.Analyze: "_nothing",
-    ast.Kill: "_kill", ast.Admin: "_admin", ast.Nothing: "_nothing",
+    ast.Kill: "_kill",
+    ast.RenameTables: "_rename_tables", ast.Admin: "_admin", ast.Nothing: "_nothing",
 }  # fmt: skip
