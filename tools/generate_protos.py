@@ -34,7 +34,9 @@ def check() -> int:
     """Compare fresh output with the checked-in files; print each stale one."""
     with tempfile.TemporaryDirectory() as directory:
         fresh = generate(Path(directory))
-        stale = [p for p in fresh if not (ROOT / p).exists() or (ROOT / p).read_bytes() != (Path(directory) / p).read_bytes()]
+        stale = [
+            p for p in fresh if not (ROOT / p).exists() or (ROOT / p).read_bytes() != (Path(directory) / p).read_bytes()
+        ]
     known = {path.relative_to(ROOT) for path in (ROOT / "protos").rglob("*_pb2.py*") if "__pycache__" not in path.parts}
     for path in stale:
         print(f"stale: {path}; run `make protos` and commit the result")

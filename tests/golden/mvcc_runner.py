@@ -182,9 +182,8 @@ class MvccScript:
                 " protected" if write.is_protected else "" if write.short_value is None else f" {write.short_value!r}"
             )
             extra += f" overlapped fence={show_ts(write.gc_fence or 0)}" if write.has_overlapped_rollback else ""
-            lines.append(
-                f"write {keys.user_key(data_key).decode()}@{show_ts(commit_ts)}: {write.write_type.name} start={show_ts(write.start_ts)}{extra}"
-            )
+            name = f"{keys.user_key(data_key).decode()}@{show_ts(commit_ts)}"
+            lines.append(f"write {name}: {write.write_type.name} start={show_ts(write.start_ts)}{extra}")
         for key, data in self.engine.items(CF_DEFAULT):
             data_key, start_ts = keys.split_version(key)
             lines.append(f"default {keys.user_key(data_key).decode()}@{show_ts(start_ts)}: {len(data)} bytes")

@@ -8,15 +8,31 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "tikv_py/client/README.md", ROOT / "bench/RESULTS.md"])
-TOP = ("core_py/", "tikv_py/", "pd_py/", "tidb_py/", "protos/", "tests/", "bench/", "docs/", "deploy/", "examples/", "tools/")
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "tikv_py/client/README.md", ROOT / "bench/RESULTS.md"]
+)
+TOP = (
+    "core_py/",
+    "tikv_py/",
+    "pd_py/",
+    "tidb_py/",
+    "protos/",
+    "tests/",
+    "bench/",
+    "docs/",
+    "deploy/",
+    "examples/",
+    "tools/",
+)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_mentioned_files_and_links_exist(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     missing = [
-        name for name in re.findall(r"`([A-Za-z0-9_./-]+)`", text) if name.startswith(TOP) and not (ROOT / name.split(":")[0]).exists()
+        name
+        for name in re.findall(r"`([A-Za-z0-9_./-]+)`", text)
+        if name.startswith(TOP) and not (ROOT / name.split(":")[0]).exists()
     ]
     links = re.findall(r"\]\(([^)#\s]+)", text)
     missing += [link for link in links if "://" not in link and not (path.parent / link).exists()]

@@ -77,7 +77,7 @@ def test_complete_region_needs_nothing() -> None:
 
 
 def test_balance_leader_converges_without_ping_pong() -> None:
-    leaders = {region_id: 1 for region_id in range(1, 10)}
+    leaders = dict.fromkeys(range(1, 10), 1)
     moves = 0
     for _ in range(20):
         regions = [region(region_id, 1, 2, 3, leader=leader) for region_id, leader in leaders.items()]
