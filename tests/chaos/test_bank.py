@@ -1,7 +1,7 @@
 """Bank transfers through MySQL clients while processes are killed: the total never changes, no acknowledged transfer is lost.
 
-Real processes, kill -9: a store, then the store that leads the accounts, then the SQL server; each comes back with the command line it
-had. A transfer whose commit got no answer may or may not be there; one that was acknowledged must be.
+Real processes, kill -9: a store, then the store that leads the accounts, then the SQL server; each comes back with the command line
+it had. A transfer whose commit got no answer may or may not be there; one that was acknowledged must be.
 """
 
 from __future__ import annotations
