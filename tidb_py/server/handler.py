@@ -25,7 +25,6 @@ class ResultSet:
     columns: list[ColumnDef]
     types: list[FieldType]
     batches: AsyncIterator[Batch]
-    warnings: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +73,10 @@ class Session(Protocol):
     @property
     def status(self) -> int:
         """Status flags: AUTOCOMMIT, IN_TRANS."""
+
+    @property
+    def warning_count(self) -> int:
+        """Warnings of the statement so far; complete when its rows are."""
 
     def split(self, sql: str) -> list[str]:
         """The statements of a multi-statement text."""

@@ -254,7 +254,7 @@ class ClientConnection:
             elif failed:
                 conn.encoder.sequence = start  # nothing was sent: the error is the whole answer
         status = self._live.status | more_flag
-        out += conn.send(responses.end_of_rows(status, result.warnings, deprecate_eof=conn.deprecate_eof))
+        out += conn.send(responses.end_of_rows(status, self._live.warning_count, deprecate_eof=conn.deprecate_eof))
         wire.write(bytes(out))
 
     def _head(self, result: ResultSet, status: int) -> bytes:

@@ -62,6 +62,11 @@ class Session:
         """Status flags."""
         return self.state.status
 
+    @property
+    def warning_count(self) -> int:
+        """Warnings of the statement so far."""
+        return len(self.state.warnings)
+
     def split(self, sql: str) -> list[str]:
         """The statements of a text."""
         return split_statements(sql)
@@ -102,8 +107,6 @@ class Session:
             raise
         if isinstance(result, Done):
             state.row_count = result.affected
-        elif isinstance(result, ResultSet):
-            result.warnings = len(state.warnings)
         return result
 
     async def _run(self, statement: ast.Statement, params: Sequence[Constant]) -> Result:

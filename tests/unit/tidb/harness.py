@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,10 @@ class RunningServer:
         self.port = 0
         self.server: SqlServer | None = None
         self.storage: MemoryStorage | None = None
+        running = os.environ.get("TIDB_PY_TEST_PORT")
+        if running:  # the same tests against a cluster that runs already
+            self.port = int(running)
+            return
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -53,6 +58,8 @@ class RunningServer:
         await self.server.stop()
 
     def close(self) -> None:
+        if self.server is None:
+            return
         assert self._loop is not None
         assert self._stop is not None
         self._loop.call_soon_threadsafe(self._stop.set)
