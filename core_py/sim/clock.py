@@ -20,3 +20,28 @@ class LoopClock:
     def wall_ms(self) -> int:
         """A fixed epoch plus loop time plus skew."""
         return EPOCH_MS + int(asyncio.get_running_loop().time() * 1000) + self.skew_ms
+
+
+class PausingClock(LoopClock):
+    """The clock as a process sees it that is stopped now and then: it stands, then jumps to where it would be.
+
+    Standing is what the process cannot see; to be true to life its messages must be held back for as long.
+    """
+
+    def __init__(self, skew_ms: int = 0) -> None:
+        super().__init__(skew_ms)
+        self._stands_at = self._until = 0.0
+
+    def pause(self, seconds: float) -> None:
+        """Stand still from now on."""
+        self._stands_at = self.monotonic()
+        self._until = super().monotonic() + seconds
+
+    def monotonic(self) -> float:
+        """Seconds of loop time, as far as the process has seen it."""
+        now = super().monotonic()
+        return self._stands_at if now < self._until else now
+
+    def wall_ms(self) -> int:
+        """The wall clock, as far as the process has seen it."""
+        return EPOCH_MS + int(self.monotonic() * 1000) + self.skew_ms

@@ -6,7 +6,7 @@ Works on a real loop and on virtual time. `crash` ends a store without stopping 
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from core_py.runtime.config import Seconds
 from core_py.runtime.workers import InlineWorkers
-from core_py.sim.clock import LoopClock
+from core_py.sim.clock import LoopClock, PausingClock
 from core_py.sim.disk import MemoryDisk
 from core_py.sim.network import Fault, MemoryNetwork
 from pd_py.server.app import PdServer
@@ -43,6 +43,7 @@ class Node:
     raft_db: MemoryEngine
     kv_db: MemoryEngine
     server: TikvServer | None = None
+    clock: PausingClock = field(default_factory=PausingClock)
 
 
 @dataclass
@@ -54,6 +55,10 @@ class StorageCluster:
     fault: Fault | None = None
     raftstore: RaftstoreConfig = FAST
     nodes: list[Node] = field(default_factory=list)
+    max_store_down_s: float = 1800.0
+    on_store_started: Callable[[Node], None] = lambda _node: None
+    failures: list[BaseException] = field(default_factory=list)
+    """What the servers' background tasks failed with; a process would have ended."""
 
     async def start(self) -> None:
         self.network = MemoryNetwork(self.fault)
@@ -65,7 +70,11 @@ class StorageCluster:
         self.client_transport = self.network.transport("client")
 
     async def start_pd(self) -> PdServer:
-        schedule = ScheduleConfig(patrol_region_interval=Seconds(0.1), balance_interval=Seconds(0.2))
+        schedule = ScheduleConfig(
+            patrol_region_interval=Seconds(0.1),
+            balance_interval=Seconds(0.2),
+            max_store_down_time=Seconds(self.max_store_down_s),
+        )
         pd = PdServer(
             PdConfig(client_urls=f"http://{PD_ADDRESS}", schedule=schedule),
             transport=self.network.transport("pd"),
@@ -74,6 +83,7 @@ class StorageCluster:
             clock=LoopClock(),
             rng=random.Random(self.rng.random()),
             registry=CollectorRegistry(),
+            on_failure=self.failures.append,
         )
         await pd.start()
         return pd
@@ -95,12 +105,13 @@ class StorageCluster:
             raft_db=node.raft_db,
             kv_db=node.kv_db,
             workers=InlineWorkers(),
-            clock=LoopClock(),
+            clock=node.clock,
             rng=random.Random(self.rng.random()),
             disk_use=lambda: (1 << 40, 1 << 39),
         )
-        node.server = TikvServer(config, ports, registry=CollectorRegistry())
+        node.server = TikvServer(config, ports, registry=CollectorRegistry(), on_failure=self.failures.append)
         await node.server.start()
+        self.on_store_started(node)
 
     async def stop_store(self, node: Node) -> None:
         assert node.server is not None
@@ -113,6 +124,11 @@ class StorageCluster:
         node.raft_db = node.raft_db.crash()
         node.kv_db = node.kv_db.crash(keep_kv)
 
+    async def crash_pd(self) -> None:
+        """Lose power at PD."""
+        await self.pd.stop()
+        self.pd_disk = self.pd_disk.crash()
+
     async def pd_client(self) -> PdClient:
         client = PdClient(self.network.transport("client"), (PD_ADDRESS,), LoopClock())
         await client.connect()
@@ -123,14 +139,21 @@ class StorageCluster:
             if node.server is not None:
                 await self.stop_store(node)
         await self.pd.stop()
+        if self.failures:
+            raise self.failures[0]
 
 
 @asynccontextmanager
 async def storage_cluster(
-    stores: int = 3, *, seed: int = 0, fault: Fault | None = None, raftstore: RaftstoreConfig | None = None
+    stores: int = 3,
+    *,
+    seed: int = 0,
+    fault: Fault | None = None,
+    raftstore: RaftstoreConfig | None = None,
+    max_store_down_s: float = 1800.0,
 ) -> AsyncIterator[StorageCluster]:
     """A running cluster, stopped at the end."""
-    cluster = StorageCluster(stores, seed, fault, raftstore or FAST)
+    cluster = StorageCluster(stores, seed, fault, raftstore or FAST, max_store_down_s=max_store_down_s)
     await cluster.start()
     try:
         yield cluster

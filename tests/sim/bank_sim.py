@@ -1,0 +1,141 @@
+"""A whole storage cluster under a seed, with transactions: money moves between accounts while everything fails.
+
+Workload: tellers move amounts by optimistic and by pessimistic transactions, each leaving a record of its own; auditors read all
+accounts at one timestamp, from leaders and from followers. Checked: every snapshot has the same total; the timestamp of a
+transaction that began after another was acknowledged is above that one's; after healing, every acknowledged transfer has
+its record, the balances are exactly what the records say, and all replicas are equal. One seed, one hash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+
+from core_py.codec import memcomparable
+from core_py.errors import DbError
+from core_py.sim.clock import LoopClock
+from core_py.sim.loop import run_virtual
+from tests.sim.nemesis import DOWN_S, RAFTSTORE, STORES, Nemesis, SeededFault, check_replicas
+from tests.sim.storage_sim import HEAL_S, RUN_S, Outcome
+from tests.support.storage_cluster import PD_ADDRESS, StorageCluster, storage_cluster
+from tikv_py.client.txn.client import TxnClient
+from tikv_py.client.txn.transaction import Transaction
+
+ACCOUNTS = [b"account%d" % number for number in range(8)]
+OPENING = 100
+TELLERS = 5
+AUDITORS = 3
+
+
+class Bank:
+    """One run."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.fault = SeededFault(random.Random(self.rng.random()))
+        self.acknowledged: dict[bytes, bytes] = {}
+        self.newest_commit = 0
+        self.trace = hashlib.sha256()
+        self.audits = 0
+        self.stopping = False
+
+    def note(self, text: str) -> None:
+        self.trace.update(f"{asyncio.get_running_loop().time():.6f} {text}\n".encode())
+
+    async def run(self, seed: int) -> Outcome:
+        async with storage_cluster(
+            STORES, seed=seed, fault=self.fault, raftstore=RAFTSTORE, max_store_down_s=DOWN_S
+        ) as cluster:
+            cluster.on_store_started = self.fault.disturb
+            for node in cluster.nodes:
+                self.fault.disturb(node)
+            await asyncio.sleep(3)
+            keys = [memcomparable.encode(account) for account in ACCOUNTS]
+            nemesis = Nemesis(cluster, self.fault, self.rng, self.note, keys)
+            async with await self.client(cluster, seed) as client:
+                async with client.begin() as txn:
+                    for account in ACCOUNTS:
+                        txn.put(account, b"%d" % OPENING)
+                async with asyncio.TaskGroup() as group:
+                    for number in range(TELLERS):
+                        group.create_task(self.teller(client, number))
+                    for number in range(AUDITORS):
+                        group.create_task(self.auditor(client, from_followers=number == 0))
+                    await nemesis.run(RUN_S)
+                    self.stopping = True
+            await self.check_end(cluster)
+        return Outcome(self.trace.hexdigest(), len(self.acknowledged), self.audits, nemesis.done)
+
+    async def client(self, cluster: StorageCluster, seed: int) -> TxnClient:
+        transport = cluster.network.transport("client")
+        return await TxnClient.connect(
+            (PD_ADDRESS,), transport=transport, clock=LoopClock(), random=random.Random(seed)
+        )
+
+    async def teller(self, client: TxnClient, number: int) -> None:
+        count = 0
+        while not self.stopping:
+            count += 1
+            record = b"record%d-%05d" % (number, count)
+            source, target = self.rng.sample(ACCOUNTS, 2)
+            amount = self.rng.randrange(1, 20)
+            pessimistic = self.rng.random() < 0.5
+            text = b"%s %s %d" % (source, target, amount)
+            try:
+                before = self.newest_commit
+                txn = await client.begin(pessimistic=pessimistic)
+                assert txn.start_ts > before, "a timestamp went back behind an acknowledged commit"
+                async with txn:
+                    await self.transfer(txn, (source, target, amount), record, text)
+            except DbError as error:
+                self.note(f"{record.decode()} {error.code}")
+            else:
+                self.acknowledged[record] = text
+                self.newest_commit = max(self.newest_commit, txn.commit_ts)
+                self.note(f"{record.decode()} ok")
+            await asyncio.sleep(self.rng.random() * 0.15)
+
+    async def transfer(self, txn: Transaction, move: tuple[bytes, bytes, int], record: bytes, text: bytes) -> None:
+        source, target, amount = move
+        if txn.pessimistic:
+            found = await txn.lock_keys([source, target], return_values=True)
+        else:
+            found = dict(await txn.batch_get([source, target]))
+        txn.put(source, b"%d" % (int(found[source] or b"") - amount))
+        txn.put(target, b"%d" % (int(found[target] or b"") + amount))
+        txn.insert(record, text)
+
+    async def auditor(self, client: TxnClient, *, from_followers: bool) -> None:
+        while not self.stopping:
+            try:
+                ts = await client.timestamp()
+                found = await client.snapshot(ts, replica_read=from_followers).batch_get(ACCOUNTS)
+            except DbError as error:
+                self.note(f"audit {error.code}")
+            else:
+                total = sum(int(value) for value in found.values())
+                assert total == OPENING * len(ACCOUNTS), f"at {ts} the accounts hold {total}: {found}"
+                self.audits += 1
+                self.note(f"audit {ts}")
+            await asyncio.sleep(self.rng.random() * 0.15)
+
+    async def check_end(self, cluster: StorageCluster) -> None:
+        async with await self.client(cluster, 1) as fresh:
+            snapshot = fresh.snapshot(await fresh.timestamp())
+            records = {key: value async for key, value in snapshot.scan(b"record", b"recore")}
+            balances = dict.fromkeys(ACCOUNTS, OPENING)
+            for text in records.values():
+                source, target, amount = text.split()
+                balances[source] -= int(amount)
+                balances[target] += int(amount)
+            lost = {key: text for key, text in self.acknowledged.items() if records.get(key) != text}
+            assert not lost, f"acknowledged transfers are lost: {lost}"
+            found = {key: int(value) async for key, value in snapshot.scan(b"account", b"accounu")}
+            assert found == balances, f"the accounts hold {found}, the records say {balances}"
+        await check_replicas(cluster, HEAL_S)
+
+
+def simulate(seed: int) -> Outcome:
+    """Run one seed. Raises AssertionError or an exception group when something is wrong."""
+    return run_virtual(Bank(seed).run(seed))
