@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from core_py.vector import arithmetic, casts, compare, logic, maths, strings, times
+from core_py.vector import arithmetic, casts, compare, jsons, logic, maths, strings, times
 from core_py.vector.eval import KERNELS
 
 SUPPORTED = frozenset(KERNELS)
 
-__all__ = ["SUPPORTED", "arithmetic", "casts", "compare", "logic", "maths", "strings", "times"]
+__all__ = ["SUPPORTED", "arithmetic", "casts", "compare", "jsons", "logic", "maths", "strings", "times"]

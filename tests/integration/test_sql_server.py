@@ -164,6 +164,35 @@ def test_queries(db: Any) -> None:
     assert code(db, "select nofunc(1)") == 1305
 
 
+def test_json(db: Any) -> None:
+    rows(db, "create table js (id int primary key, doc json)")
+    rows(db, """insert into js values (1, '{"a": {"b": [1, 2, "x"]}, "n": 5}'), (2, '[]'), (3, null)""")
+    assert rows(db, "select doc->'$.a.b[1]', doc->>'$.a.b[2]', json_extract(doc, '$.n') from js where id = 1") == [
+        ("2", "x", "5")
+    ]
+    assert rows(db, "select json_length(doc), json_type(doc) from js order by id") == [
+        (2, "OBJECT"),
+        (0, "ARRAY"),
+        (None, None),
+    ]
+    assert rows(db, "select id from js where doc->'$.n' = 5 or json_contains(doc, '1', '$.a.b')") == [(1,)]
+    assert one(db, "select json_object('k', 1, 'l', json_array(1, 'z', null))") == '{"k": 1, "l": [1, "z", null]}'
+    assert rows(db, "select json_valid('{'), json_valid('[]'), json_keys('{\"x\": 1}')") == [(0, 1, '["x"]')]
+    assert rows(db, "select id from js where doc->'$.a.b[2]' = 'x'") == [(1,)]
+    assert code(db, "select json_extract('{', '$')") == 3140
+    assert code(db, "insert into js values (4, '{')") == 1366
+
+
+def test_unsigned_keys(db: Any) -> None:
+    rows(db, "create table uk (id bigint unsigned primary key, v int)")
+    rows(db, f"insert into uk values (1, 1), ({2**64 - 1}, 2)")
+    assert rows(db, f"select v from uk where id = {2**64 - 1}") == [(2,)]
+    assert rows(db, "select v from uk where id = 1") == [(1,)]
+    assert rows(db, f"select v from uk where id = {2**63}") == []
+    assert rows(db, "select v from uk where id > 5") == [(2,)]
+    assert rows(db, "select id from uk order by id desc") == [(2**64 - 1,), (1,)]
+
+
 def test_long_chains_of_conditions(db: Any) -> None:
     rows(db, "create table lc (id int primary key, a int)")
     rows(db, "insert into lc values " + ",".join(f"({i},{i % 7})" for i in range(500)))

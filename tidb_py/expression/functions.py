@@ -12,6 +12,7 @@ from dataclasses import replace
 from core_py.vector.expr import Constant, Expr
 from core_py.vector.fieldtype import (
     DATE,
+    JSON,
     EvalType,
     FieldType,
     bool_type,
@@ -353,6 +354,56 @@ def _interval(args: Args) -> Expr:
 @define("any_value", 1)
 def _any_value(args: Args) -> Expr:
     return args[0]
+
+
+# -- JSON ---------------------------------------------------------------------------------------------------------------
+
+JSON_TYPE = FieldType(JSON, 128, -1, -1, 46)
+
+
+@define("json_extract", 2, -1)
+def _json_extract(args: Args) -> Expr:
+    return call("JsonExtractSig", JSON_TYPE, *[t.to_string(a) for a in args])
+
+
+@define("json_unquote", 1)
+def _json_unquote(args: Args) -> Expr:
+    return call("JsonUnquoteSig", string_type(), t.to_string(args[0]))
+
+
+@define("json_type", 1)
+def _json_type(args: Args) -> Expr:
+    return call("JsonTypeSig", string_type(51), t.to_string(args[0]))
+
+
+@define("json_valid", 1)
+def _json_valid(args: Args) -> Expr:
+    return call("JsonValidStringSig", int_type(flen=1), t.to_string(args[0]))
+
+
+@define("json_length", 1, 2)
+def _json_length(args: Args) -> Expr:
+    return call("JsonLengthSig", int_type(), *[t.to_string(a) for a in args])
+
+
+@define("json_contains", 2, 3)
+def _json_contains(args: Args) -> Expr:
+    return call("JsonContainsSig", int_type(flen=1), *[t.to_string(a) for a in args])
+
+
+@define("json_keys", 1)
+def _json_keys(args: Args) -> Expr:
+    return call("JsonKeysSig", JSON_TYPE, t.to_string(args[0]))
+
+
+@define("json_array", 0, -1)
+def _json_array(args: Args) -> Expr:
+    return call("JsonArraySig", JSON_TYPE, *args)
+
+
+@define("json_object", 0, -1)
+def _json_object(args: Args) -> Expr:
+    return call("JsonObjectSig", JSON_TYPE, *args)
 
 
 # -- dates and times ----------------------------------------------------------------------------------------------------

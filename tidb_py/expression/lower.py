@@ -34,6 +34,7 @@ from core_py.vector.temporal import parse_duration, parse_time
 from tidb_py.errors import GroupFunction, NotSupported, OperandColumns, ParseError, UnknownCollation, UnknownFunction
 from tidb_py.expression import functions
 from tidb_py.expression import typing as t
+from tidb_py.expression.calls import CALLS
 from tidb_py.expression.scope import Scope
 
 Node = Any  # a sqlglot expression; the compiled package has no types
@@ -52,40 +53,6 @@ _LOGIC = {exp.And: "LogicalAnd", exp.Or: "LogicalOr"}
 _BITS = {
     exp.BitwiseAnd: "BitAndSig", exp.BitwiseOr: "BitOrSig", exp.BitwiseXor: "BitXorSig",
     exp.BitwiseLeftShift: "LeftShift", exp.BitwiseRightShift: "RightShift",
-}  # fmt: skip
-# class: (function name, argument keys)
-_CALLS: dict[Any, tuple[str, tuple[str, ...]]] = {
-    exp.Upper: ("upper", ("this",)), exp.Lower: ("lower", ("this",)), exp.Reverse: ("reverse", ("this",)),
-    exp.BitLength: ("bit_length", ("this",)), exp.Concat: ("concat", ("expressions",)),
-    exp.ConcatWs: ("concat_ws", ("expressions",)), exp.Substring: ("substring", ("this", "start", "length")),
-    exp.Left: ("left", ("this", "expression")), exp.Right: ("right", ("this", "expression")),
-    exp.Repeat: ("repeat", ("this", "times")), exp.Space: ("space", ("this",)),
-    exp.SubstringIndex: ("substring_index", ("this", "delimiter", "count")),
-    exp.Stuff: ("insert", ("this", "start", "length", "expression")), exp.Hex: ("hex", ("this",)),
-    exp.Unhex: ("unhex", ("this",)), exp.Chr: ("char", ("expressions",)), exp.SHA: ("sha1", ("this",)),
-    exp.SHA2: ("sha2", ("this", "length")), exp.MD5: ("md5", ("this",)), exp.ToBase64: ("to_base64", ("this",)),
-    exp.FromBase64: ("from_base64", ("this",)), exp.NumberToStr: ("format", ("this", "format")),
-    exp.Elt: ("elt", ("this", "expressions")), exp.Ascii: ("ascii", ("this",)),
-    exp.Replace: ("replace", ("this", "expression", "replacement")),
-    exp.RegexpLike: ("regexp_like", ("this", "expression")), exp.BitwiseCount: ("bit_count", ("this",)),
-    exp.Sqrt: ("sqrt", ("this",)), exp.Ln: ("ln", ("this",)), exp.Exp: ("exp", ("this",)),
-    exp.Pow: ("pow", ("this", "expression")),
-    exp.Log: ("log", ("this", "expression")), exp.Acos: ("acos", ("this",)), exp.Asin: ("asin", ("this",)),
-    exp.Atan: ("atan", ("this",)), exp.Atan2: ("atan2", ("this", "expression")), exp.Cos: ("cos", ("this",)),
-    exp.Sin: ("sin", ("this",)), exp.Tan: ("tan", ("this",)), exp.Cot: ("cot", ("this",)),
-    exp.Degrees: ("degrees", ("this",)), exp.Radians: ("radians", ("this",)), exp.Pi: ("pi", ()), exp.Rand: ("rand", ("this",)),
-    exp.Uuid: ("uuid", ()), exp.Abs: ("abs", ("this",)), exp.Ceil: ("ceil", ("this",)), exp.Floor: ("floor", ("this",)),
-    exp.Round: ("round", ("this", "decimals")), exp.Trunc: ("truncate", ("this", "decimals")), exp.Sign: ("sign", ("this",)),
-    exp.Coalesce: ("coalesce", ("this", "expressions")), exp.If: ("if", ("this", "true", "false")),
-    exp.Nullif: ("nullif", ("this", "expression")), exp.Greatest: ("greatest", ("this", "expressions")),
-    exp.Least: ("least", ("this", "expressions")), exp.AnyValue: ("any_value", ("this",)),
-    exp.Year: ("year", ("this",)), exp.Month: ("month", ("this",)), exp.Day: ("day", ("this",)),
-    exp.DayOfMonth: ("day", ("this",)), exp.DayOfWeek: ("dayofweek", ("this",)), exp.DayOfYear: ("dayofyear", ("this",)),
-    exp.Quarter: ("quarter", ("this",)), exp.WeekOfYear: ("weekofyear", ("this",)), exp.Week: ("week", ("this", "mode")),
-    exp.Hour: ("hour", ("this",)), exp.Minute: ("minute", ("this",)), exp.Second: ("second", ("this",)),
-    exp.Dayname: ("dayname", ("this",)), exp.LastDay: ("last_day", ("this",)), exp.Time: ("time", ("this",)),
-    exp.Timestamp: ("timestamp", ("this",)), exp.UnixToTime: ("from_unixtime", ("this", "format")),
-    exp.ConvertTimezone: ("convert_tz", ("timestamp", "source_tz", "target_tz")),
 }  # fmt: skip
 _AGGREGATES = (exp.AggFunc,)
 _STRFTIME_BACK = [
@@ -136,8 +103,8 @@ class Lowering:
             return t.logic("LogicalXor", self(node.this), self(node.expression))
         if node is None:
             raise NotSupported("this expression is not supported")
-        if kind in _CALLS:
-            return self._call(*_CALLS[kind], node)
+        if kind in CALLS:
+            return self._call(*CALLS[kind], node)
         if kind in _BITS:
             args = [t.to_int(self(node.this)), t.to_int(self(node.expression))]
             return t.call(_BITS[kind], int_type(unsigned=True), *args)
@@ -553,6 +520,19 @@ def _lower_bits(_self: Lowering, node: Node) -> Expr:
     return Constant(raw, FieldType(253, BINARY_FLAG, len(raw), collation=63))
 
 
+def _lower_json(self: Lowering, node: Node) -> Expr:
+    path = node.expression
+    text = path.sql("mysql").strip("'") if isinstance(path, exp.JSONPath) else None
+    steps = self(path) if text is None else Constant(text.encode(), string_type())
+    found = self.named("json_extract", [self(node.this), steps, *(self(e) for e in node.expressions)])
+    return self.named("json_unquote", [found]) if isinstance(node, exp.JSONExtractScalar) else found
+
+
+def _lower_json_object(self: Lowering, node: Node) -> Expr:
+    pairs = [part for item in node.expressions for part in (item.this, item.expression)]
+    return self.named("json_object", [self(p) for p in pairs])
+
+
 def _lower_window(self: Lowering, node: Node) -> Expr:
     if self.on_window is None:
         raise NotSupported("window functions are not supported")
@@ -600,6 +580,9 @@ _HANDLERS: dict[Any, Callable[[Lowering, Node], Expr]] = {
     exp.National: lambda _s, n: Constant(str(n.this).encode(), string_type()),
     exp.Introducer: lambda s, n: s(n.expression),
     exp.Window: _lower_window,
+    exp.JSONExtract: _lower_json,
+    exp.JSONExtractScalar: _lower_json,
+    exp.JSONObject: _lower_json_object,
     exp.CurrentTimestamp: _session_call("now"),
     exp.Localtime: _session_call("now"),
     exp.Localtimestamp: _session_call("now"),

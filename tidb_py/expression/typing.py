@@ -242,6 +242,8 @@ def comparison_family(left: Expr, right: Expr) -> EvalType:
     if right.ft.tp == NULL or a is b:
         return a
     pair = {a, b}
+    if pair == {JSON_T, STRING}:
+        return STRING
     if TIME in pair and not pair & {REAL, DECIMAL, INT} - ({INT} if _const_side(left, right) else set()):
         return TIME
     if DURATION in pair and STRING in pair:
@@ -281,6 +283,8 @@ def cast_family(expr: Expr, family: EvalType, partner: Expr | None = None) -> Ex
         if partner is not None and partner.ft.tp == TIMESTAMP and expr.ft.eval_type is STRING:
             return cast_to(expr, datetime_type(6))
         return to_datetime(expr)
+    if family is STRING and expr.ft.eval_type is JSON_T:
+        return call("JsonUnquoteSig", string_type(), to_string(expr))
     return to_duration(expr) if family is DURATION else to_string(expr)
 
 

@@ -43,6 +43,7 @@ class PointPlan:
 
     table_id: int
     scan: TableScan
+    unsigned: bool
     offsets: tuple[int, ...] | None  # output columns; None: the scan's own
     columns: list[ColumnDef]
     types: list[FieldType]
@@ -114,7 +115,9 @@ class PointPlans:
         if planned.subplans or not isinstance(point, ph.PointGet) or point.conditions or point.handles != (_PROBE,):
             return None
         columns = [column_def(c) for c in root.columns]
-        return PointPlan(point.table.id, point.scan, offsets, columns, [c.ft for c in root.columns])
+        handle = point.table.handle_column
+        unsigned = handle is not None and handle.ft.unsigned
+        return PointPlan(point.table.id, point.scan, unsigned, offsets, columns, [c.ft for c in root.columns])
 
     async def run(self, plan: PointPlan, key: int) -> ResultSet:
         """Read the row."""
@@ -124,6 +127,10 @@ class PointPlans:
         if txn is not None and txn.dirty:
             reader = OverlayReader(reader, txn)
         value = None
+        if plan.unsigned and 1 << 63 <= key < 1 << 64:
+            key -= 1 << 64
+        elif plan.unsigned and key < 0:
+            key = 1 << 64  # there is no such row
         if -(1 << 63) <= key < 1 << 63:
             record = tablecodec.record_key(plan.table_id, key)
             value = await reader.get(record)
