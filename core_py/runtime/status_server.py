@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from core_py.errors import ConfigError
@@ -28,6 +28,7 @@ class StatusServer:
         self, registry: CollectorRegistry, *, status: Callable[[], dict[str, Any]], ready: Callable[[], bool]
     ) -> None:
         self._registry = registry
+        ProcessCollector(registry=registry)
         self._status = status
         self._ready = ready
         self._app = web.Application(client_max_size=1 << 20)
