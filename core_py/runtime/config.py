@@ -78,6 +78,8 @@ def load_file(config: type[T], path: str | None, overrides: dict[str, Any] | Non
         target = table
         for parent in parents:
             target = target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise ConfigError(f"{path}: {parent}: a table is wanted here")
         target[leaf] = value
     return from_table(config, table, where=path or "flags")
 
@@ -132,7 +134,10 @@ def _convert(kind: Any, value: Any, where: str, prefix: str) -> Any:
         return tuple(items)
     if origin is dict:
         if isinstance(value, str):
-            value = dict(part.split("=", 1) for part in value.split(",") if part)
+            parts = [part.partition("=") for part in value.split(",") if part]
+            if not all(equals for _, equals, _ in parts):
+                raise ValueError(f'{value!r} is not of the form "key=value,..."')
+            value = {key.strip(): text.strip() for key, _, text in parts}
         if not isinstance(value, dict):
             raise ValueError("a table is wanted here")
         return {str(k): str(v) for k, v in value.items()}

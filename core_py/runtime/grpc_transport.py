@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import grpc
 import grpc.aio
@@ -49,6 +49,14 @@ def _rpc_error(error: grpc.aio.AioRpcError, path: str) -> RpcError:
     return RpcError(f"{path}: {status}: {error.details()}", status=status)
 
 
+def _raise_unless_ended(path: str, error: asyncio.CancelledError) -> NoReturn:
+    """grpc.aio cancels whoever waits on a call that was ended locally; only a cancellation of the caller itself is one."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise error
+    raise RpcError(f"{path}: CANCELLED: the stream was ended on this side", status="CANCELLED") from error
+
+
 class GrpcStream:
     """`core_py.ports.StreamCall` over a grpc.aio call."""
 
@@ -60,6 +68,8 @@ class GrpcStream:
         """Send one message."""
         try:
             await self._call.write(message)
+        except asyncio.CancelledError as error:
+            _raise_unless_ended(self._path, error)
         except grpc.aio.AioRpcError as error:
             raise _rpc_error(error, self._path) from error
         except asyncio.InvalidStateError as error:
@@ -69,6 +79,8 @@ class GrpcStream:
         """The next message, or None at the end."""
         try:
             message = await self._call.read()
+        except asyncio.CancelledError as error:
+            _raise_unless_ended(self._path, error)
         except grpc.aio.AioRpcError as error:
             raise _rpc_error(error, self._path) from error
         return None if message is grpc.aio.EOF else message
@@ -94,6 +106,8 @@ class _StreamUnary(GrpcStream):
             return None
         try:
             message = await self._call
+        except asyncio.CancelledError as error:
+            _raise_unless_ended(self._path, error)
         except grpc.aio.AioRpcError as error:
             raise _rpc_error(error, self._path) from error
         self._answered = True

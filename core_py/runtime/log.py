@@ -84,6 +84,8 @@ class _Render:
             fields = {
                 key: value if isinstance(value, int | float | bool) else str(value) for key, value in event.items()
             }
+            if error:
+                fields["exception"] = error
             return json.dumps(
                 {"time": stamp, "level": level, "caller": where, "message": message, **fields}, ensure_ascii=False
             )
