@@ -16,9 +16,9 @@ from core_py.codec import memcomparable
 from core_py.errors import DbError
 from core_py.sim.clock import LoopClock
 from core_py.sim.loop import run_virtual
-from tests.sim.nemesis import DOWN_S, RAFTSTORE, STORES, Nemesis, SeededFault, check_replicas
+from tests.sim.nemesis import Nemesis, SeededFault, check_replicas, faulty_cluster
 from tests.sim.storage_sim import HEAL_S, RUN_S, Outcome
-from tests.support.storage_cluster import PD_ADDRESS, StorageCluster, storage_cluster
+from tests.support.storage_cluster import PD_ADDRESS, StorageCluster
 from tikv_py.client.txn.client import TxnClient
 from tikv_py.client.txn.transaction import Transaction
 
@@ -44,15 +44,13 @@ class Bank:
         self.trace.update(f"{asyncio.get_running_loop().time():.6f} {text}\n".encode())
 
     async def run(self, seed: int) -> Outcome:
-        async with storage_cluster(
-            STORES, seed=seed, fault=self.fault, raftstore=RAFTSTORE, max_store_down_s=DOWN_S
-        ) as cluster:
-            cluster.on_store_started = self.fault.disturb
-            for node in cluster.nodes:
-                self.fault.disturb(node)
+        async with faulty_cluster(seed, self.fault) as cluster:
             await asyncio.sleep(3)
             keys = [memcomparable.encode(account) for account in ACCOUNTS]
             nemesis = Nemesis(cluster, self.fault, self.rng, self.note, keys)
+            cluster.on_store_started = nemesis.watch
+            for node in cluster.nodes:
+                nemesis.watch(node)
             async with await self.client(cluster, seed) as client:
                 async with client.begin() as txn:
                     for account in ACCOUNTS:

@@ -10,17 +10,22 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 
 from core_py.errors import DbError
 from core_py.runtime.config import Seconds
+from core_py.sim.workers import DelayedWorkers
+from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
-from tests.support.storage_cluster import FAST, Node, StorageCluster
+from tests.support.storage_cluster import FAST, Node, StorageCluster, storage_cluster
 from tikv_py.raftstore import admin
 from tikv_py.raftstore.peer import Peer
 from tikv_py.server.pd_worker import split_region
 
 STORES = 4
+SYNC_S = 0.006  # a sync takes up to this long
+TRIP = 0.25
 DOWN_S = 4.0  # PD replaces the replicas of a store that is away for longer
 RAFTSTORE = replace(FAST, raft_log_gc_count_limit=60, raft_log_gc_threshold=10, raft_log_gc_tick_interval=Seconds(0.3))
 CHOICES = (
@@ -39,8 +44,11 @@ class SeededFault:
         self.cut_from: str | None = None
         self.cut_to: str | None = None
         self.stands_until: dict[str, float] = {}
+        self.dead: set[str] = set()
 
     def connected(self, source: str, target: str) -> bool:
+        if source in self.dead or target in self.dead:
+            return False
         return source != self.cut_from and target != self.cut_to
 
     def delay_s(self, source: str, target: str) -> float | None:
@@ -86,6 +94,41 @@ class Nemesis:
     note: Callable[[str], None]
     split_keys: list[bytes]
     done: list[str] = field(default_factory=list)
+    tripped: list[Node] = field(default_factory=list)
+    """Stores that lose power as soon as they can: something just happened there that takes several writes."""
+    tripping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def watch(self, node: Node) -> None:
+        """Disturb a store that has just started, and cut its power now and then while regions come and go there."""
+        self.fault.disturb(node)
+        server = node.server
+        assert server is not None
+        assert server.store is not None
+        listener = server.store.listener
+        on_split, on_destroy = listener.on_split, listener.on_destroy
+
+        def split(regions: list[metapb_pb2.Region], *, is_leader: bool) -> None:
+            on_split(regions, is_leader=is_leader)
+            self._trip(node)
+
+        def destroyed(region_id: int) -> None:
+            on_destroy(region_id)
+            self._trip(node)
+
+        listener.on_split, listener.on_destroy = split, destroyed  # type: ignore[method-assign]
+        manager = server.store.snapshots
+        bring_in = manager.bring_in
+
+        async def brought_in(peer: Peer) -> None:
+            self._trip(node)
+            await bring_in(peer)
+
+        manager.bring_in = brought_in  # type: ignore[method-assign]
+
+    def _trip(self, node: Node) -> None:
+        if self.rng.random() < TRIP:
+            self.tripped.append(node)
+            self.tripping.set()
 
     async def run(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
@@ -93,14 +136,12 @@ class Nemesis:
         actions: dict[str, Callable[[Node], Awaitable[None]]] = {
             "crash": lambda node: self.crash([node], self.rng.random()),
             "restart all": lambda _node: self.crash(self.cluster.nodes, self.rng.random()),
-            "replace": lambda node: self.crash([node], DOWN_S + 3.0),
+            "replace": self.replace,
             "restart pd": lambda _node: self.restart_pd(),
             "split": lambda _node: self.split(),
         }
         while loop.time() < end:
-            await asyncio.sleep(self.rng.random() * 0.8)
-            choice = self.rng.choice(CHOICES)
-            node = self.rng.choice(self.cluster.nodes)
+            node, choice = await self._next()
             self.done.append(choice)
             self.note(f"{choice} {node.name}")
             if choice in actions:
@@ -108,6 +149,25 @@ class Nemesis:
             else:
                 self._at_once(choice, node)
         self.fault.heal()
+
+    async def _next(self) -> tuple[Node, str]:
+        """A fault that something set off, or after a while any."""
+        try:
+            async with asyncio.timeout(self.rng.random() * 0.6):
+                await self.tripping.wait()
+        except TimeoutError:
+            return self.rng.choice(self.cluster.nodes), self.rng.choice(CHOICES)
+        self.tripping.clear()
+        node = self.tripped.pop()
+        self.tripped.clear()
+        await asyncio.sleep(self.rng.random() * 2 * SYNC_S)
+        return node, "crash"
+
+    async def replace(self, node: Node) -> None:
+        """Away for so long that PD replaces it, while other stores fail too."""
+        if node.server is None:
+            return
+        await self.crash([node], DOWN_S + 2.0)
 
     def _at_once(self, choice: str, node: Node) -> None:
         if choice == "cut":
@@ -129,10 +189,14 @@ class Nemesis:
 
     async def crash(self, nodes: list[Node], away_s: float) -> None:
         self.fault.heal()  # a store that starts must reach PD, as a process would by trying for as long as it takes
-        for node in nodes:
-            if self.rng.random() < 0.5:
-                node.raft_db.sync_wal()  # an un-synced write may well have reached the disk
-            await self.cluster.crash(node, keep_kv=self.rng.randrange(0, 4))
+        self.fault.dead.update(node.name for node in nodes)
+        for node in nodes:  # an un-synced write may well have reached the disk
+            keep_raft, keep_kv = (
+                self.rng.choice([0, self.rng.randrange(0, waiting + 1), waiting])
+                for waiting in (node.raft_db.unsynced_batches(), node.kv_db.unsynced_batches())
+            )
+            await self.cluster.cut_power(node, keep_raft, keep_kv)
+        self.fault.dead.difference_update(node.name for node in nodes)
         await asyncio.sleep(away_s)
         for node in nodes:
             await self.cluster.start_store(node)
@@ -179,6 +243,19 @@ class Nemesis:
                 except (DbError, TimeoutError) as error:
                     self.note(f"split {type(error).__name__}")
                 return
+
+
+def faulty_cluster(seed: int, fault: SeededFault) -> AbstractAsyncContextManager[StorageCluster]:
+    """Four stores with slow disks; PD replaces replicas early."""
+    rng = random.Random(seed + 1)
+    return storage_cluster(
+        STORES,
+        seed=seed,
+        fault=fault,
+        raftstore=RAFTSTORE,
+        max_store_down_s=DOWN_S,
+        make_workers=lambda: DelayedWorkers(random.Random(rng.random()), SYNC_S),
+    )
 
 
 async def check_replicas(cluster: StorageCluster, within_s: float) -> None:

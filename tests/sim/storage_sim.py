@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from core_py.errors import DbError
 from core_py.sim.clock import LoopClock
 from core_py.sim.loop import run_virtual
-from tests.sim.nemesis import DOWN_S, RAFTSTORE, STORES, Nemesis, SeededFault, check_replicas
-from tests.support.storage_cluster import PD_ADDRESS, StorageCluster, storage_cluster
+from tests.sim.nemesis import Nemesis, SeededFault, check_replicas, faulty_cluster
+from tests.support.storage_cluster import PD_ADDRESS, StorageCluster
 from tikv_py.client.raw.client import RawClient
 
 KEYS = 6
@@ -59,14 +59,12 @@ class Simulation:
         self.trace.update(f"{asyncio.get_running_loop().time():.6f} {text}\n".encode())
 
     async def run(self, seed: int) -> Outcome:
-        async with storage_cluster(
-            STORES, seed=seed, fault=self.fault, raftstore=RAFTSTORE, max_store_down_s=DOWN_S
-        ) as cluster:
-            cluster.on_store_started = self.fault.disturb
-            for node in cluster.nodes:
-                self.fault.disturb(node)
+        async with faulty_cluster(seed, self.fault) as cluster:
             await asyncio.sleep(3)
             nemesis = Nemesis(cluster, self.fault, self.rng, self.note, sorted(self.registers))
+            cluster.on_store_started = nemesis.watch
+            for node in cluster.nodes:
+                nemesis.watch(node)
             client = await self.client(cluster, seed)
             async with client, asyncio.TaskGroup() as group:
                 for key in self.registers:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
 
+from core_py.ports import Workers
 from core_py.runtime.config import Seconds
 from core_py.runtime.workers import InlineWorkers
 from core_py.sim.clock import LoopClock, PausingClock
@@ -56,6 +57,7 @@ class StorageCluster:
     raftstore: RaftstoreConfig = FAST
     nodes: list[Node] = field(default_factory=list)
     max_store_down_s: float = 1800.0
+    make_workers: Callable[[], Workers] = InlineWorkers
     on_store_started: Callable[[Node], None] = lambda _node: None
     failures: list[BaseException] = field(default_factory=list)
     """What the servers' background tasks failed with; a process would have ended."""
@@ -104,7 +106,7 @@ class StorageCluster:
             transport=self.network.transport(node.name),
             raft_db=node.raft_db,
             kv_db=node.kv_db,
-            workers=InlineWorkers(),
+            workers=self.make_workers(),
             clock=node.clock,
             rng=random.Random(self.rng.random()),
             disk_use=lambda: (1 << 40, 1 << 39),
@@ -123,6 +125,12 @@ class StorageCluster:
         await self.stop_store(node)
         node.raft_db = node.raft_db.crash()
         node.kv_db = node.kv_db.crash(keep_kv)
+
+    async def cut_power(self, node: Node, keep_raft: int, keep_kv: int) -> None:
+        """Lose power at this very moment; the network must keep back what the server says while it is being stopped."""
+        left = node.raft_db.image(keep_raft), node.kv_db.image(keep_kv)
+        await self.stop_store(node)
+        node.raft_db, node.kv_db = left
 
     async def crash_pd(self) -> None:
         """Lose power at PD."""
@@ -151,9 +159,12 @@ async def storage_cluster(
     fault: Fault | None = None,
     raftstore: RaftstoreConfig | None = None,
     max_store_down_s: float = 1800.0,
+    make_workers: Callable[[], Workers] = InlineWorkers,
 ) -> AsyncIterator[StorageCluster]:
     """A running cluster, stopped at the end."""
-    cluster = StorageCluster(stores, seed, fault, raftstore or FAST, max_store_down_s=max_store_down_s)
+    cluster = StorageCluster(
+        stores, seed, fault, raftstore or FAST, max_store_down_s=max_store_down_s, make_workers=make_workers
+    )
     await cluster.start()
     try:
         yield cluster

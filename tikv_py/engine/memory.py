@@ -209,15 +209,19 @@ class MemoryEngine(_MemoryReader):
         """How many batches a loss of power could still take."""
         return len(self._unsynced)
 
-    def crash(self, keep: int = 0) -> MemoryEngine:
-        """The engine as found after a loss of power that kept the first `keep` un-synced batches."""
+    def image(self, keep: int = 0) -> MemoryEngine:
+        """The engine as it would be found after a loss of power now that kept the first `keep` un-synced batches."""
         survivor = MemoryEngine(tuple(self._families))
         survivor._families = {cf: family.copy() for cf, family in self._durable.items()}
         for batch in self._unsynced[:keep]:
             _apply(survivor._families, batch)
         survivor._durable = {cf: family.copy() for cf, family in survivor._families.items()}
-        self._closed = True
         return survivor
+
+    def crash(self, keep: int = 0) -> MemoryEngine:
+        """Like `image`, and this engine takes no more writes."""
+        self._closed = True
+        return self.image(keep)
 
     def items(self, cf: str) -> Iterator[Pair]:
         """All pairs of a column family, for checks in tests."""

@@ -72,6 +72,7 @@ def test_a_destroyed_peer_stays_dead_or_starts_again_whole(raft_synced: bool, kv
     async def main() -> None:
         async with bench() as one:
             await one.append([b"", b""], 7)
+            one.kv_db.sync_wal()
             await remove_self(one)
             assert REGION not in one.store.peers
             left = survivors(one, raft_synced, kv_kept)
