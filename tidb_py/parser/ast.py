@@ -173,6 +173,16 @@ class Analyze:
 
 
 @dataclass(frozen=True, slots=True)
+class BulkInsert:
+    """INSERT of literal rows; each cell is a value and None, or the mark for DEFAULT."""
+
+    database: str
+    table: str
+    columns: tuple[str, ...] | None
+    rows: list[list[tuple[object, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
 class RenameTables:
     """RENAME TABLE; pairs of (database, table)."""
 
@@ -202,5 +212,5 @@ class Nothing:
 
 Statement = (
     SqlNode | Begin | Commit | Rollback | Savepoint | ReleaseSavepoint | SetStatement | SetPassword | Use | Show | Explain
-    | Prepare | Execute | Deallocate | UserStatement | LoadData | Analyze | Kill | RenameTables | Admin | Nothing
+    | Prepare | Execute | Deallocate | UserStatement | LoadData | Analyze | Kill | RenameTables | BulkInsert | Admin | Nothing
 )  # fmt: skip

@@ -22,6 +22,7 @@ from tidb_py.executor.insert import DEFAULT, Cell, Inserter, as_handle, change_r
 from tidb_py.executor.writer import Row, StatementWriter, WriteContext
 from tidb_py.expression.lower import Lowering, literal
 from tidb_py.expression.scope import PlanColumn, Scope
+from tidb_py.parser.ast import BulkInsert
 from tidb_py.server.handler import Done
 from tidb_py.session.functions import lower_context
 from tidb_py.session.query import exec_context, plan_query
@@ -112,6 +113,27 @@ async def insert(
     info = ""
     if result.records > 1 or not isinstance(source, exp.Values):
         info = f"Records: {result.records}  Duplicates: {result.duplicates}  Warnings: {len(state.warnings)}"
+    return Done(result.affected, result.last_insert_id, len(state.warnings), info)
+
+
+async def bulk_insert(state: SessionState, statement: BulkInsert, ctx: WriteContext) -> Done:
+    """INSERT of literal rows."""
+    node = exp.Table(this=exp.to_identifier(statement.table))
+    if statement.database:
+        node.set("db", exp.to_identifier(statement.database))
+    target = find_target(state, node)
+    columns = list(target.table.columns) if statement.columns is None else _columns(target, statement.columns)
+    width = len(columns)
+    rows = [cells or [(DEFAULT, None)] * width for cells in statement.rows]
+    for number, cells in enumerate(rows, 1):
+        if len(cells) != width:
+            raise ColumnCount(f"Column count doesn't match value count at row {number}")
+    inserter = make_inserter(state, target, columns, ctx, "error")
+    await inserter.insert(rows)
+    result = inserter.result
+    if result.last_insert_id:
+        state.last_insert_id = result.last_insert_id
+    info = f"Records: {result.records}  Duplicates: 0  Warnings: {len(state.warnings)}"
     return Done(result.affected, result.last_insert_id, len(state.warnings), info)
 
 

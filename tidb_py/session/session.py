@@ -26,6 +26,7 @@ from tidb_py.expression.scope import Scope
 from tidb_py.mysql.responses import ColumnDef
 from tidb_py.mysql.statement import ParamValue
 from tidb_py.parser import ast
+from tidb_py.parser.bulk import parse_bulk
 from tidb_py.parser.front import parse
 from tidb_py.parser.tokens import mark_parameters, split_statements
 from tidb_py.planner.explain import explain
@@ -76,7 +77,7 @@ class Session:
         if known is not None:
             self._cache.move_to_end(sql)
             return known
-        statement = parse(sql)
+        statement = parse_bulk(sql) or parse(sql)
         if len(sql) <= PARSE_CACHE_TEXT:
             self._cache[sql] = statement
             if len(self._cache) > PARSE_CACHE:
@@ -287,6 +288,9 @@ class Session:
             raise WrongArguments(f"Unknown thread id: {statement.connection_id}")
         return _DONE
 
+    async def _bulk_insert(self, statement: ast.BulkInsert) -> Result:
+        return await self._write(lambda ctx: dml.bulk_insert(self.state, statement, ctx))
+
     async def _rename_tables(self, statement: ast.RenameTables) -> Result:
         state = self.state
         await transactions.commit(state)
@@ -417,5 +421,6 @@ _HANDLERS: dict[type, str] = {
     ast.Show: "_show", ast.Explain: "_explain", ast.Prepare: "_prepare_sql", ast.Execute: "_execute_sql",
     ast.Deallocate: "_deallocate", ast.UserStatement: "_users", ast.LoadData: "_load_data", ast.Analyze: "_nothing",
     ast.Kill: "_kill",
-    ast.RenameTables: "_rename_tables", ast.Admin: "_admin", ast.Nothing: "_nothing",
+    ast.RenameTables: "_rename_tables", ast.BulkInsert: "_bulk_insert",
+    ast.Admin: "_admin", ast.Nothing: "_nothing",
 }  # fmt: skip
