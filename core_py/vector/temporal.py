@@ -173,11 +173,16 @@ def _full_year(text: str) -> int:
     return year
 
 
+def _days_in(year: int, month: int) -> int:
+    leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    return 29 if month == 2 and leap else (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)[month - 1]
+
+
 def _checked(parts: tuple[int, int, int, int, int, int], fraction: str | None, fsp: int) -> int | None:
     year, month, day, hour, minute, second = parts
     if month > 12 or hour > 23 or minute > 59 or second > 59:
         return None
-    if month and day > int(month_lengths(np.array([year]), np.array([month]))[0]):
+    if month and day > 28 and day > _days_in(year, month):
         return None
     if (month == 0 or day == 0) and any(parts):
         return None
