@@ -267,6 +267,19 @@ async def _bury(store: Store, region_id: int) -> None:
     del store.unsettled[region_id]
 
 
+def ask_whether_removed(store: Store, peer: Peer) -> None:
+    """A learner that hears no leader asks the members: it holds no elections, so nobody would tell it that it was removed.
+
+    The question is a pre-vote request of no term, which a member refuses and which a peer that has dropped the asker
+    answers with a tombstone.
+    """
+    silent = peer.node.election_elapsed >= 2 * store.config.raft_election_timeout_ticks
+    if not silent or peer.snapshot is not None or peer.meta().role != metapb_pb2.Learner:
+        return
+    members = [meta.id for meta in peer.region.peers if meta.id != peer.peer_id]
+    store.send(peer, [Message(MsgType.REQUEST_PRE_VOTE, member, peer.peer_id) for member in members])
+
+
 def propose_log_gc(store: Store, peer: Peer) -> None:
     """Cut the log up to what every follower has, or further when it grew too long; a lagging follower gets a snapshot."""
     if not peer.is_leader or peer.snapshot is not None:

@@ -183,6 +183,7 @@ class Store:
             await asyncio.sleep(float(self.config.raft_log_gc_tick_interval))
             for peer in self.peers.values():
                 lifecycle.propose_log_gc(self, peer)
+                lifecycle.ask_whether_removed(self, peer)
 
     async def _run_sync(self) -> None:
         while True:

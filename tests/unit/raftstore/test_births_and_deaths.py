@@ -214,3 +214,27 @@ def test_a_marker_of_a_snapshot_for_a_dead_peer_does_not_bring_it_back() -> None
             assert REGION not in one.store.peers
 
     run_virtual(main())
+
+
+def test_a_silent_learner_asks_and_a_member_that_dropped_it_says_so() -> None:
+    """A learner that missed its removal would hold its range for ever."""
+
+    async def main() -> None:
+        region = first_region()
+        region.peers[0].role = metapb_pb2.Learner
+        async with bench(*engines_with(region)) as one:
+            await one.heartbeat()
+            await asyncio.sleep(60)
+            asked = [sent for sent in one.router.sent if sent.message.msg_type == int(MsgType.REQUEST_PRE_VOTE)]
+            assert {sent.to_peer.id for sent in asked} == {12, 13}
+        dropped = first_region()
+        del dropped.peers[2]
+        dropped.region_epoch.conf_ver = 2
+        async with bench(*engines_with(dropped)) as member:
+            question = member.message(Message(MsgType.REQUEST_PRE_VOTE, 11, 13))
+            question.from_peer.id, question.from_peer.store_id = 13, 3
+            member.store.deliver(question)
+            await member.settle()
+            assert [sent.is_tombstone for sent in member.router.sent if sent.to_peer.id == 13] == [True]
+
+    run_virtual(main())
