@@ -27,6 +27,8 @@ class TsoAllocator:
         self._physical_ms = 0
         self._logical = 0
         self._saved_ms = 0
+        self._used_up = False
+        """A request did not fit into what is left of this millisecond."""
 
     @property
     def saved_ms(self) -> int:
@@ -49,11 +51,12 @@ class TsoAllocator:
         following = self._physical_ms
         if wall_ms > self._physical_ms:
             following = wall_ms
-        elif self._logical > LOGICAL_HIGH_WATER:
+        elif self._logical > LOGICAL_HIGH_WATER or self._used_up:
             following = self._physical_ms + 1
         if following > self._physical_ms and following < self._saved_ms:
             self._physical_ms = following
             self._logical = 0
+            self._used_up = False
         if self._saved_ms - max(following, self._physical_ms) <= SAVE_AHEAD_MS // 2:
             return max(following, self._physical_ms) + SAVE_AHEAD_MS
         return None
@@ -61,7 +64,10 @@ class TsoAllocator:
     def allocate(self, count: int) -> Ts | None:
         """The last of `count` timestamps in a row, or None when an update must come first."""
         invariant(0 < count <= MAX_LOGICAL, f"{count} timestamps at once")
-        if self._physical_ms >= self._saved_ms or self._logical + count >= MAX_LOGICAL:
+        if self._physical_ms >= self._saved_ms:
+            return None
+        if self._logical + count >= MAX_LOGICAL:
+            self._used_up = True
             return None
         self._logical += count
         return compose(self._physical_ms, self._logical)

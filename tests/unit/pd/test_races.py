@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from core_py.codec.ts import MAX_LOGICAL
 from core_py.errors import PdError, StorageError, StoreAddressConflict
 from core_py.sim.clock import LoopClock
 from core_py.sim.disk import MemoryDisk
@@ -19,6 +20,7 @@ from pd_py.metastore.local import LocalMetaStore
 from pd_py.schedule.controller import REMIND_S, OperatorController
 from pd_py.schedule.operator import Operator, TransferLeader
 from pd_py.schedule.view import PeerView, RegionView, ScheduleOptions
+from pd_py.tso.allocator import TsoAllocator
 from protos.kvproto import metapb_pb2
 
 
@@ -181,3 +183,12 @@ def test_bootstrap_needs_one_region_over_all_keys() -> None:
             await cluster.bootstrap(store, region)
 
     run_virtual(main())
+
+
+def test_a_big_batch_is_served_although_the_wall_clock_stands() -> None:
+    allocator = TsoAllocator()
+    allocator.saved(allocator.begin(1_000_000, 0))
+    assert allocator.allocate(MAX_LOGICAL // 3) is not None
+    assert allocator.allocate(MAX_LOGICAL - 10) is None
+    allocator.update(1_000_000)
+    assert allocator.allocate(MAX_LOGICAL - 10) is not None
