@@ -14,7 +14,7 @@ import pytest
 from core_py.errors import PdError, StorageError, StoreAddressConflict
 from core_py.sim.clock import LoopClock
 from core_py.sim.loop import run_virtual
-from protos.kvproto import metapb_pb2
+from protos.kvproto import kvrpcpb_pb2, metapb_pb2
 from tests.support.storage_cluster import FAST, PD_ADDRESS, StorageCluster, storage_cluster
 from tikv_py.client.raw.client import RawClient
 from tikv_py.client.txn.client import TxnClient
@@ -323,3 +323,51 @@ def test_a_partitioned_leader_answers_no_stale_read() -> None:
                 assert await client.get(b"k") == b"new"
 
     run_virtual(main())
+
+
+def test_stores_find_each_other_while_pd_is_away() -> None:
+    async def body(cluster: StorageCluster) -> None:
+        first, second = (node.server for node in cluster.nodes[:2])
+        assert first is not None
+        assert second is not None
+        assert second.store is not None
+        other = second.store.store_id
+        address = await first._address_of(other)
+        await cluster.pd.stop()
+        assert await first._address_of(other) == address
+        with pytest.raises(PdError, match="is not known"):
+            await first._address_of(99)
+        cluster.pd = await cluster.start_pd()
+
+    run(body)
+
+
+def test_a_put_for_cas_waits_for_its_turn() -> None:
+    async def body(cluster: StorageCluster) -> None:
+        async with await raw_client(cluster) as client:
+            await client.put(b"k", b"1")
+        server, peer = next(
+            (node.server, peer)
+            for node in cluster.nodes
+            if node.server and node.server.store
+            for peer in node.server.store.peers.values()
+            if peer.is_leader
+        )
+        services = server._services
+        assert services is not None
+        dispatcher = services._dispatcher
+        assert dispatcher is not None
+        latch = await services.scheduler.latches.acquire([b"k"])
+        request = kvrpcpb_pb2.RawPutRequest(key=b"k", value=b"2", for_cas=True)
+        request.context.region_id = peer.region.id
+        request.context.region_epoch.CopyFrom(peer.region.region_epoch)
+        answers: list[object] = []
+        dispatcher.start("RawPut", request, answers.append)
+        await asyncio.sleep(1)
+        assert answers == []
+        services.scheduler.latches.release(latch)
+        await asyncio.sleep(1)
+        assert answers == [kvrpcpb_pb2.RawPutResponse()]
+        assert len(services.scheduler.latches) == 0
+
+    run(body)
