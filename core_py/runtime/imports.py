@@ -1,7 +1,7 @@
 """Keeping libraries out of a server that it does not use.
 
-pyarrow imports pandas, when that is installed, to look whether an argument is one of its types. No server here passes any, and pandas
-costs forty megabytes. A process that is a server from its first line says so here; a library must not.
+pyarrow imports pandas, when that is installed, to look whether an argument is one of its types. No server here passes any,
+and pandas costs forty megabytes. A process that is a server from its first line says so here; a library must not.
 """
 
 from __future__ import annotations

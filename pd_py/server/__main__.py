@@ -9,8 +9,7 @@ from typing import Annotated, Any
 import typer
 from prometheus_client import CollectorRegistry
 
-from core_py.errors import DbError
-from core_py.runtime import cli, config, lifecycle, log
+from core_py.runtime import cli, lifecycle
 from core_py.runtime.clock import SystemClock
 from core_py.runtime.disk import DirectoryDisk
 from core_py.runtime.grpc_transport import GrpcTransport
@@ -94,19 +93,7 @@ def run(
         "log.level": log_level,
         "log.file.filename": log_file,
     }
-    try:
-        settings = config.load_file(PdConfig, config_file, overrides)
-    except DbError as error:
-        cli.fail(error)
-    if check_config:
-        typer.echo("config check successful")
-        return
-    log.setup(settings.log)
-
-    async def make(stopper: lifecycle.Stopper) -> PdProcess:
-        return PdProcess(settings, stopper)
-
-    raise SystemExit(lifecycle.run(make))
+    cli.run_server(PdConfig, config_file, overrides, PdProcess, check_only=check_config)
 
 
 def main() -> None:

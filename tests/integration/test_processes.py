@@ -141,3 +141,20 @@ def test_unknown_keys_name_the_nearest_known_one(module: str, tmp_path: Path) ->
     )
     version = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=True)
     assert "8.5.0" in version.stdout
+
+
+def pss_bytes(pid: int) -> int:
+    """Proportional set size: memory shared by several processes counts once among them."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"no Pss for process {pid}")
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/smaps_rollup").exists(), reason="this system does not tell the proportional set size"
+)
+def test_an_idle_playground_is_small() -> None:
+    with pg.playground() as cluster:
+        total = sum(pss_bytes(pid) for group in cluster.pids.values() for pid in group)
+    assert total <= 400 << 20, f"{total >> 20} MB for five idle processes"

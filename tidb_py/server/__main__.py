@@ -57,7 +57,7 @@ def server(
     }
     refuse_unused()
     process = importlib.import_module("tidb_py.server.process")
-    raise SystemExit(process.run(config_file, overrides, check_only=check_config))
+    process.run(config_file, overrides, check_only=check_config)
 
 
 @app.command()

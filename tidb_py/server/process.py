@@ -8,12 +8,12 @@ budgets, again and again.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, NoReturn
 
 from prometheus_client import CollectorRegistry
 
 from core_py.errors import ConfigError, DbError
-from core_py.runtime import cli, config, lifecycle, log
+from core_py.runtime import cli
 from core_py.runtime.clock import SystemClock
 from core_py.runtime.grpc_transport import GrpcTransport
 from core_py.runtime.log import get_logger
@@ -89,18 +89,8 @@ class SqlProcess:
             await self._status.stop()
 
 
-def run(config_file: str | None, overrides: dict[str, Any], *, check_only: bool) -> int:
-    """Load the configuration and serve; returns the exit code."""
-    try:
-        settings = config.load_file(TidbConfig, config_file, overrides)
-    except DbError as error:
-        cli.fail(error)
-    if check_only:
-        print("config check successful")  # noqa: T201 a command line's answer
-        return 0
-    log.setup(settings.log)
-
-    async def make(_stopper: lifecycle.Stopper) -> SqlProcess:
-        return SqlProcess(settings)
-
-    return lifecycle.run(make)
+def run(config_file: str | None, overrides: dict[str, Any], *, check_only: bool) -> NoReturn:
+    """Load the configuration and serve; ends the process."""
+    cli.run_server(
+        TidbConfig, config_file, overrides, lambda settings, _stopper: SqlProcess(settings), check_only=check_only
+    )

@@ -13,7 +13,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from core_py.errors import DbError
-from core_py.runtime import cli, config, lifecycle, log
+from core_py.runtime import cli, lifecycle
 from core_py.runtime.clock import SystemClock
 from core_py.runtime.grpc_transport import GrpcTransport
 from core_py.runtime.imports import refuse_unused
@@ -143,19 +143,7 @@ def run(
         "log.level": log_level,
         "log.file.filename": log_file,
     }
-    try:
-        settings = config.load_file(TikvConfig, config_file, overrides)
-    except DbError as error:
-        cli.fail(error)
-    if check_config:
-        typer.echo("config check successful")
-        return
-    log.setup(settings.log)
-
-    async def make(stopper: lifecycle.Stopper) -> TikvProcess:
-        return TikvProcess(settings, stopper)
-
-    raise SystemExit(lifecycle.run(make))
+    cli.run_server(TikvConfig, config_file, overrides, TikvProcess, check_only=check_config)
 
 
 def main() -> None:
