@@ -1,7 +1,8 @@
 """Password checks: mysql_native_password and caching_sha2_password, as a pure exchange of messages.
 
 Accounts hold hashes, never passwords: native keeps `*` + SHA1(SHA1(password)) in hex, caching_sha2 keeps MySQL's
-`$A$005$` salt and digest (sha256-crypt). An account without a password accepts only an empty answer, by any plugin.
+`$A$005$` salt and digest (sha256-crypt). An account without a password accepts only an empty answer, by either plugin;
+a client that answers as any other plugin is told which one to use, for it waits for that even when it has no password.
 caching_sha2 compares a scramble against a cache of SHA256(SHA256(password)) (fast); a miss needs the password itself,
 which is only asked for over TLS or encrypted with our RSA key. All comparisons take constant time.
 
@@ -202,10 +203,10 @@ class AuthExchange:
         account = self._account
         if account is None or account.locked:
             return _REFUSED
-        if not account.auth_string:
-            return _REFUSED if answer.strip(b"\0") else _ACCEPTED
         if account.plugin not in _PLUGINS:
             return _REFUSED
+        if not account.auth_string and plugin in _PLUGINS:
+            return self._judge(answer)  # an empty answer is the same by each plugin we know: no need to switch
         if plugin != account.plugin:
             self._wait = "switch"
             return AuthStep(AuthStatus.CONTINUE, (auth_switch(account.plugin, self._scramble),))
@@ -230,6 +231,8 @@ class AuthExchange:
     def _judge(self, answer: bytes) -> AuthStep:
         account = self._account
         assert account is not None
+        if not account.auth_string:
+            return _REFUSED if answer.strip(b"\0") else _ACCEPTED
         if account.plugin == NATIVE_PASSWORD:
             return _ACCEPTED if check_native(answer, self._scramble, account.auth_string) else _REFUSED
         if not answer.strip(b"\0"):

@@ -13,7 +13,7 @@ import enum
 from dataclasses import dataclass
 
 from tidb_py.mysql.commands import AnyCommand, ChangeUser, Quit, parse_command
-from tidb_py.mysql.constants import CACHING_SHA2, SERVER_CAPABILITIES, SERVER_VERSION, Capability
+from tidb_py.mysql.constants import NATIVE_PASSWORD, SERVER_CAPABILITIES, SERVER_VERSION, Capability
 from tidb_py.mysql.errors import ProtocolError
 from tidb_py.mysql.handshake import HandshakeResponse, SslRequest, greeting, parse_first
 from tidb_py.mysql.packets import PacketDecoder, PacketEncoder
@@ -70,7 +70,7 @@ class ServerConnection:
     def greeting(self) -> bytes:
         """The first bytes to send."""
         out = self._encoder.one(
-            greeting(SERVER_VERSION, self.connection_id, self.scramble, self._offered, CACHING_SHA2)
+            greeting(SERVER_VERSION, self.connection_id, self.scramble, self._offered, NATIVE_PASSWORD)
         )
         self._decoder.sequence = 1
         return out

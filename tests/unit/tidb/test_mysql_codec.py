@@ -148,6 +148,26 @@ def test_native_password() -> None:
     assert switched.receive(good).status is auth.AuthStatus.ACCEPTED
 
 
+def test_a_client_without_a_usable_plugin_is_told_which_one_to_use() -> None:
+    # libmariadb answers as "dummy_fallback_auth" when it cannot load the plugin of the greeting (its loader races between
+    # threads); it then waits for a switch and takes an immediate OK for a message of the plugin
+    for plugin in (NATIVE_PASSWORD, CACHING_SHA2):
+        account = auth.Account(user="root", host="%", plugin=plugin)
+        step = (fallback := exchange(account, secure=False)).start("dummy_fallback_auth", b"")
+        assert step.status is auth.AuthStatus.CONTINUE
+        assert step.payloads[0].startswith(b"\xfe" + plugin.encode() + b"\0" + SCRAMBLE)
+        assert fallback.receive(b"").status is auth.AuthStatus.ACCEPTED
+        assert exchange(account, secure=False).start("dummy_fallback_auth", b"").status is auth.AuthStatus.CONTINUE
+        refused = exchange(account, secure=False)
+        refused.start("dummy_fallback_auth", b"")
+        assert refused.receive(b"x" * 20).status is auth.AuthStatus.REFUSED
+    assert exchange(None, secure=False).start("dummy_fallback_auth", b"").status is auth.AuthStatus.REFUSED
+
+
+def test_the_greeting_names_a_plugin_every_client_has_built_in() -> None:
+    assert b"mysql_native_password\0" in ServerConnection(7, SCRAMBLE, max_allowed_packet=1 << 20, tls=False).greeting()
+
+
 def test_caching_sha2_full_then_fast() -> None:
     stored = auth.sha2_hash("secret", b"a" * 20)
     account = auth.Account(user="u", host="%", plugin=CACHING_SHA2, auth_string=stored)
