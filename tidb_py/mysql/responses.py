@@ -25,6 +25,11 @@ class ColumnDef:
     decimals: int = 0
 
 
+def _utf8(text: str) -> bytes:
+    """Text that may quote what a client sent; a byte that was no UTF-8 becomes a question mark."""
+    return text.encode(errors="replace")
+
+
 def ok(status: int, affected: int = 0, last_insert_id: int = 0, warnings: int = 0, info: bytes = b"") -> bytes:
     """An OK payload."""
     return b"".join(
@@ -56,7 +61,7 @@ def eof(status: int, warnings: int = 0) -> bytes:
 def err(mysql_code: int, message: str, sqlstate: str | None = None) -> bytes:
     """An ERR payload."""
     state = sqlstate or sqlstate_of(mysql_code)
-    return b"\xff" + mysql_code.to_bytes(2, "little") + b"#" + state.encode()[:5].ljust(5, b"0") + message.encode()
+    return b"\xff" + mysql_code.to_bytes(2, "little") + b"#" + state.encode()[:5].ljust(5, b"0") + _utf8(message)
 
 
 def column_definition(column: ColumnDef) -> bytes:

@@ -2,13 +2,13 @@
 
 A decoded parameter is a Python value: None, int, float, bytes, or for date and time types the text MySQL would print
 (so that the SQL layer has one way to read times). `StatementParams` belongs to one prepared statement and remembers the
-types bound last and the long data sent since the last execution.
+types bound last and the long data sent since the last execution, of which it keeps no more than `max_long_data` bytes.
 """
 
 from __future__ import annotations
 
 from tidb_py.mysql.constants import ColumnType
-from tidb_py.mysql.errors import ProtocolError
+from tidb_py.mysql.errors import PacketTooLarge, ProtocolError
 from tidb_py.mysql.wire import Reader
 
 ParamValue = int | float | bytes | str | None
@@ -27,10 +27,12 @@ _TEXT = {ColumnType.DATE, ColumnType.DATETIME, ColumnType.TIMESTAMP, ColumnType.
 class StatementParams:
     """What must be kept between executions to read the parameters of the next one."""
 
-    __slots__ = ("_long_data", "_types", "count")
+    __slots__ = ("_long_data", "_long_size", "_types", "count", "max_long_data")
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, max_long_data: int = 64 << 20) -> None:
         self.count = count
+        self.max_long_data = max_long_data  # of all parameters of one execution together
+        self._long_size = 0
         self._types: list[tuple[int, bool]] = []
         self._long_data: dict[int, bytearray] = {}
 
@@ -38,11 +40,17 @@ class StatementParams:
         """Take a piece sent by COM_STMT_SEND_LONG_DATA."""
         if parameter >= self.count:
             raise ProtocolError(f"long data for parameter {parameter} of {self.count}")
+        self._long_size += len(data)
+        if self._long_size > self.max_long_data:
+            raise PacketTooLarge(
+                "Parameter of prepared statement which is set through mysql_send_long_data() is too long"
+            )
         self._long_data.setdefault(parameter, bytearray()).extend(data)
 
     def reset(self) -> None:
         """Forget long data."""
         self._long_data.clear()
+        self._long_size = 0
 
     def decode(self, body: bytes) -> list[ParamValue]:
         """Read the parameters of one execution; long data is used up by it."""
@@ -66,7 +74,7 @@ class StatementParams:
                 values.append(None)
             else:
                 values.append(_read_value(reader, number, unsigned=unsigned))
-        self._long_data.clear()
+        self.reset()
         return values
 
 

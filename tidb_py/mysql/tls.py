@@ -41,7 +41,8 @@ class TlsLayer:
 
     def wrap(self, data: bytes) -> bytes:
         """Encrypt plain text, after anything TLS itself wants to send."""
-        self._tls.write(data)
+        if self._ready:  # before that the client could not read it
+            self._tls.write(data)
         return self._outgoing.read()
 
     def pending(self) -> bytes:

@@ -2,7 +2,8 @@
 
 The only place where protocol and session meet. An expected failure (`DbError`) becomes an ERR packet and the connection
 goes on; a broken protocol gets one ERR packet and is closed; any other exception is a defect, which is reported, told
-to the client as 1105, and does not stop the server. Closing always rolls the session back.
+to the client as 1105, and does not stop the server. Closing always rolls the session back; a statement that still runs
+GONE_GRACE_S after its client went is cancelled, so that nobody waits for locks of a client that is gone.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from tidb_py.mysql.wire import lenenc_int
 from tidb_py.server.context import ServerContext
 from tidb_py.server.handler import Batch, Done, NeedFile, Prepared, Result, ResultSet, Session
 from tidb_py.server.transport import ConnectionLost, WireProtocol
+
+GONE_GRACE_S = 1.0  # for the statement of a client that went; a commit under way mostly ends within it
 
 
 class AccessDenied(DbError):
@@ -86,14 +89,27 @@ class ClientConnection:
         self._session: Session | None = None
         self._account: Account | None = None
         self._statements: dict[int, _Statement] = {}
+        self._task: asyncio.Task[object] | None = None
+        self._cancelled = False  # the client went and its statement was cancelled
+        wire.on_lost = self._client_lost
 
     def kill(self) -> None:
         """Close the connection; the task then ends by itself."""
         self._wire.close()
 
+    def _client_lost(self) -> None:
+        asyncio.get_running_loop().call_later(GONE_GRACE_S, self._cancel)
+
+    def _cancel(self) -> None:
+        """Nobody waits for the statement any more; without one the task has ended by itself."""
+        if self._task is not None:
+            self._cancelled = True
+            self._task.cancel()
+
     async def run(self) -> None:
         """Serve until the client leaves."""
         context = self._context
+        self._task = asyncio.current_task()
         context.connections[self.connection_id] = self
         context.observer.connected(len(context.connections))
         try:
@@ -103,6 +119,9 @@ class ClientConnection:
                 await self._serve()
         except ConnectionLost:
             pass
+        except asyncio.CancelledError:
+            if not self._cancelled:  # the server stops
+                raise
         except TimeoutError:
             context.observer.handshake_timeout(self.connection_id, self._wire.peer_host)
         except ProtocolError as error:
@@ -110,6 +129,7 @@ class ClientConnection:
         except DbError as error:
             self._send_error(error)
         finally:
+            self._task = None  # what follows is not to be cancelled
             del context.connections[self.connection_id]
             context.observer.connected(len(context.connections))
             self._wire.close()
@@ -344,7 +364,9 @@ class ClientConnection:
 
     async def _on_prepare(self, event: cmd.StmtPrepare) -> None:
         info = await self._live.prepare(self._text(event.sql))
-        self._statements[info.statement_id] = _Statement(info, StatementParams(info.params))
+        self._statements[info.statement_id] = _Statement(
+            info, StatementParams(info.params, self._context.max_allowed_packet)
+        )
         payloads = [responses.prepare_ok(info.statement_id, len(info.columns), info.params)]
         question = responses.ColumnDef(name="?", type=ColumnType.VAR_STRING, charset=63)
         for columns in ([question] * info.params, info.columns):

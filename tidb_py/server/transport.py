@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from tidb_py.mysql.connection import Event, ServerConnection
 from tidb_py.mysql.errors import ProtocolError
 from tidb_py.mysql.tls import TlsLayer
 
+CLOSE_GRACE_S = 2.0  # for a client to read what was written before the close
 READ_LIMIT = 1 << 20  # bytes received and not yet decoded, above which the socket is not read
 
 
@@ -43,9 +45,11 @@ class WireProtocol(asyncio.Protocol):
         self._tls_error: ProtocolError | None = None
         self._unread = 0
         self._paused = False
+        self._abort: asyncio.TimerHandle | None = None
         self.lost = False
         self.peer_host = ""
         self.connection: ServerConnection | None = None
+        self.on_lost: Callable[[], None] | None = None  # told when the socket is closed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Asyncio: the socket is open."""
@@ -76,6 +80,10 @@ class WireProtocol(asyncio.Protocol):
         self.lost = True
         self._writable.set()
         self._wake()
+        if self._abort is not None:
+            self._abort.cancel()
+        if self.on_lost is not None:
+            self.on_lost()
 
     def pause_writing(self) -> None:
         """Asyncio: the client reads slowly."""
@@ -137,6 +145,9 @@ class WireProtocol(asyncio.Protocol):
             raise ConnectionLost
 
     def close(self) -> None:
-        """Close after what was written is sent."""
-        if self._transport is not None:
-            self._transport.close()
+        """Close after what was written is sent; a client that does not read it is cut off after CLOSE_GRACE_S."""
+        if self._transport is None or self.lost:
+            return
+        self._transport.close()
+        if self._abort is None:
+            self._abort = self._loop.call_later(CLOSE_GRACE_S, self._transport.abort)
