@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from core_py.region_errors import UndeterminedResult
 from tests.unit.client.fake_cluster import FakeCluster, once, with_cluster
 from tikv_py.client.errors import UndeterminedError
 from tikv_py.client.txn.client import TxnClient
@@ -68,5 +69,18 @@ def test_broken_stream_is_retried() -> None:
             cluster.after.append(once("RawPut"))
             await asyncio.gather(*(raw.put(b"%d" % n, b"v") for n in range(20)))
             assert len(await raw.scan(b"")) == 20
+
+    with_cluster(body)
+
+
+def test_compare_and_swap_whose_outcome_the_store_does_not_know_is_not_repeated() -> None:
+    async def body(cluster: FakeCluster, _client: TxnClient) -> None:
+        async with await cluster.raw_client() as raw:
+            await raw.put(b"a", b"1")
+            cluster.before.append(once("RawCompareAndSwap", UndeterminedResult(2)))
+            with pytest.raises(UndeterminedError):
+                await raw.compare_and_swap(b"a", b"1", b"2")
+            assert cluster.calls("RawCompareAndSwap") == 1
+            assert (await raw.compare_and_swap(b"a", b"1", b"2")).swapped
 
     with_cluster(body)

@@ -14,6 +14,7 @@ from typing import Any
 
 from core_py.errors import RpcError
 from core_py.ports import Clock, Random, Transport
+from core_py.region_errors import UndeterminedResult
 from core_py.runtime.tasks import TaskScope
 from protos.kvproto import kvrpcpb_pb2
 from tikv_py.client.concurrency import run_all
@@ -95,7 +96,7 @@ class RawClient:
                 region, name, request, backoffer=backoffer, timeout_s=WRITE_TIMEOUT_S, idempotent=idempotent
             )
 
-        response = await with_region_retries(backoffer, attempt)
+        response = await with_region_retries(backoffer, attempt, idempotent=idempotent)
         if response.error:
             raise RawError(f"{name}: {response.error}")
         return response
@@ -124,14 +125,15 @@ class RawClient:
     async def compare_and_swap(self, key: bytes, previous: bytes | None, value: bytes, *, ttl_s: int = 0) -> CasResult:
         """Set the value when the present one is `previous` (None = no value).
 
-        Not repeated after a transport failure: raises UndeterminedError then.
+        Not repeated when it may have been carried out (the transport failed, or the store lost sight of the proposal): raises
+        UndeterminedError then.
         """
         request = kvrpcpb_pb2.RawCASRequest(key=key, value=value, cf=self._cf, ttl=ttl_s)
         request.previous_not_exist = previous is None
         request.previous_value = previous or b""
         try:
             response = await self._on_key(key, "RawCompareAndSwap", request, idempotent=False)
-        except RpcError as error:
+        except (RpcError, UndeterminedResult) as error:
             raise UndeterminedError(f"compare-and-swap of key {key.hex()}: {error}") from error
         return CasResult(response.succeed, None if response.previous_not_exist else response.previous_value)
 

@@ -201,7 +201,9 @@ class RegionRequestSender:
         self._try_next_peer(sending, error)
 
 
-async def with_region_retries(backoffer: Backoffer, attempt: Callable[[], Awaitable[T]]) -> T:
+async def with_region_retries(
+    backoffer: Backoffer, attempt: Callable[[], Awaitable[T]], *, idempotent: bool = True
+) -> T:
     """Run `attempt` (which locates and sends) again while regions turn out stale or an idempotent outcome unknown."""
     while True:
         try:
@@ -209,5 +211,7 @@ async def with_region_retries(backoffer: Backoffer, attempt: Callable[[], Awaita
         except RegionStale as error:
             await backoffer.backoff(kinds.REGION_MISS, error)
         except UndeterminedResult as error:
+            if not idempotent:
+                raise
             backoffer.rpc_error = RpcError(str(error))
             await backoffer.backoff(kinds.REGION_MISS, error)
