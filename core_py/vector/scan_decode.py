@@ -76,12 +76,12 @@ def handles_of(keys: Sequence[bytes]) -> NDArray[np.int64]:
 
 
 def decode_table(
-    scan: TableScan, keys: Sequence[bytes], values: Sequence[bytes], zone: dt.tzinfo = dt.UTC
+    scan: TableScan, keys: Sequence[bytes], values: Sequence[bytes] | RowBatch, zone: dt.tzinfo = dt.UTC
 ) -> list[Vec]:
-    """The columns of a table scan."""
-    if len(keys) == 1:
+    """The columns of a table scan; a store gives the rows as they lie in its scan's buffer."""
+    if len(keys) == 1 and not isinstance(values, RowBatch):
         return _decode_one(scan, keys[0], values[0], zone)
-    batch: RowBatch | None = None
+    batch = values if isinstance(values, RowBatch) else None
     out: list[Vec] = []
     for column in scan.columns:
         if column.pk_handle or column.column_id == HANDLE_ID:
@@ -89,7 +89,7 @@ def decode_table(
             out.append(handles.view(pa.uint64()) if column.ft.unsigned else handles)
             continue
         if batch is None:
-            batch = RowBatch(values)
+            batch = RowBatch(values)  # type: ignore[arg-type]
         ft = column.ft
         spec = ColumnSpec(column.column_id, kind_of(ft), max(ft.flen, 1), ft.scale, _default_value(column))
         out.append(present(batch.column(spec), ft, zone))

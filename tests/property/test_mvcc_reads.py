@@ -71,5 +71,5 @@ def test_all_readers_agree_with_the_oracle(
     view = engine.snapshot([] if desc else [Range(CF_WRITE, start, end) for start, end in ranges])
     rows = []
     for batch in RowScan(view, ranges, read_ts, desc=desc).batches(piece):
-        rows += list(zip(user_keys(batch.keys), batch.values, strict=True))
+        rows += list(zip(user_keys(batch.rows.keys), batch.rows.values(), strict=True))
     assert rows == (list(wanted.items())[::-1] if desc else list(wanted.items()))

@@ -25,7 +25,7 @@ from core_py.vector.tipb_codec import dag_from_pb
 from protos.kvproto import coprocessor_pb2
 from protos.tipb import select_pb2
 from tikv_py.coprocessor.scan import FIRST_PIECE, Batch, RowScan
-from tikv_py.coprocessor.visible import user_keys
+from tikv_py.coprocessor.visible import VisibleRows, user_keys
 from tikv_py.engine.port import Snapshot
 
 
@@ -72,8 +72,9 @@ def _run(task: Task, scan: RowScan) -> coprocessor_pb2.Response:
     paging, produced = task.request.paging_size, 0
     stopped_at: Batch | None = None
     for batch in scan.batches(_first_piece(task)):
-        if batch.keys:
-            produced += _push(answer, execution, types, _columns(dag, batch, context.time_zone), len(batch.keys))
+        if len(batch.rows):
+            columns = _columns(dag, batch.rows, context.time_zone)
+            produced += _push(answer, execution, types, columns, len(batch.rows))
         if execution.done:
             break
         finished = batch.last_key is None and _is_last_range(task, batch)
@@ -100,12 +101,13 @@ def _is_last_range(task: Task, batch: Batch) -> bool:
     return batch.range_index == (0 if task.dag.scan.desc else len(task.ranges) - 1)
 
 
-def _columns(dag: Dag, batch: Batch, zone: dt.tzinfo) -> list[pa.Array]:
+def _columns(dag: Dag, rows: VisibleRows, zone: dt.tzinfo) -> list[pa.Array]:
     scan = dag.scan
     if isinstance(scan, TableScan):
         needs_keys = any(column.pk_handle or column.column_id < 0 for column in scan.columns)
-        return decode_table(scan, user_keys(batch.keys) if needs_keys else batch.keys, batch.values, zone)
-    return decode_index(scan, user_keys(batch.keys), batch.values, zone)
+        values = rows.values() if len(rows) == 1 else rows.rows()
+        return decode_table(scan, user_keys(rows.keys) if needs_keys else [b""] * len(rows), values, zone)
+    return decode_index(scan, user_keys(rows.keys), rows.values(), zone)
 
 
 def _push(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from tikv_py.coprocessor.visible import visible
+from tikv_py.coprocessor.visible import VisibleRows, visible
 from tikv_py.engine.port import CF_DEFAULT, CF_WRITE, Pair, Snapshot
 from tikv_py.errors import LostValue
 from tikv_py.mvcc import keys
@@ -24,8 +24,7 @@ MAX_PIECE = 32_768
 class Batch:
     """Visible rows, in scan order, and how far the scan has come: every key up to `last_key` has been judged."""
 
-    keys: list[bytes]
-    values: list[bytes]
+    rows: VisibleRows
     range_index: int
     last_key: bytes | None
 
@@ -49,11 +48,10 @@ class RowScan:
             for pairs, complete in pieces:
                 self.records += len(pairs)
                 last = pairs[0 if self._desc else -1][0][: -keys.TS_SIZE] if pairs else None
-                found, values = visible(pairs, self._read_ts, self._fetch)
+                rows = visible(pairs, self._read_ts, self._fetch)
                 if self._desc:
-                    found.reverse()
-                    values.reverse()
-                yield Batch(found, values, at, None if complete else last)
+                    rows.reverse()
+                yield Batch(rows, at, None if complete else last)
                 size = min(size * 2, MAX_PIECE)
 
     def _fetch(self, key: bytes, write: Write) -> bytes:

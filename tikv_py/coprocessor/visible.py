@@ -1,9 +1,9 @@
 """MVCC visibility of many write records at once: which row each key shows at a timestamp, by array operations.
 
 Input are pairs of the write family in key order, all versions of a key together, newest first. Per key the first PUT
-or DELETE with commit_ts <= read_ts decides; LOCK and ROLLBACK records are looked through. Only long values, which
-live in the default family, are fetched one by one. The same rule one key at a time is
-`tikv_py.mvcc.reader.MvccReader.get`.
+or DELETE with commit_ts <= read_ts decides; LOCK and ROLLBACK records are looked through. The records are joined into
+one buffer and values are cut out of it by offsets; only long values, which live in the default family, are fetched
+one by one. The same rule one key at a time is `tikv_py.mvcc.reader.MvccReader.get`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core_py.codec import memcomparable
+from core_py.codec.row_columns import PAD, RowBatch
 from core_py.errors import CodecError
 from tikv_py.engine.port import Pair
 from tikv_py.mvcc.write import Write
@@ -22,95 +23,138 @@ TS_SIZE = 8
 _PUT, _DELETE, _SHORT_VALUE = ord("P"), ord("D"), ord("v")
 _VARINT_MAX = 10
 
+Bytes = npt.NDArray[np.uint8]
+Int64s = npt.NDArray[np.int64]
 FetchValue = Callable[[bytes, Write], bytes]
 
 
-def visible(pairs: Sequence[Pair], read_ts: int, fetch: FetchValue) -> tuple[list[bytes], list[bytes]]:
-    """(data keys, values) visible at `read_ts`, in the order of the input."""
-    if not pairs:
-        return [], []
+class VisibleRows:
+    """Rows as extents of one buffer that has `PAD` spare bytes at its end; their keys are cut out only when asked for."""
+
+    __slots__ = ("_chosen", "_keys", "_versioned", "data", "lengths", "starts")
+
+    def __init__(
+        self, versioned: Sequence[bytes], chosen: Int64s, data: Bytes, starts: Int64s, lengths: Int64s
+    ) -> None:
+        self._versioned, self._chosen = versioned, chosen
+        self.data, self.starts, self.lengths = data, starts, lengths
+        self._keys: list[bytes] | None = None
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def keys(self) -> list[bytes]:
+        """The data keys."""
+        if self._keys is None:
+            self._keys = [self._versioned[at][:-TS_SIZE] for at in self._chosen.tolist()]
+        return self._keys
+
+    def values(self) -> list[bytes]:
+        """The values one by one, for scans that decode them so."""
+        raw = self.data.tobytes()
+        ends = (self.starts + self.lengths).tolist()
+        return [raw[start:end] for start, end in zip(self.starts.tolist(), ends, strict=True)]
+
+    def rows(self) -> RowBatch:
+        """The values as rows to be decoded a column at a time. Raises CodecError."""
+        return RowBatch.from_buffer(self.data, self.starts, self.lengths)
+
+    def reverse(self) -> None:
+        """Turn the order around."""
+        self._chosen, self.starts, self.lengths = self._chosen[::-1], self.starts[::-1], self.lengths[::-1]
+        self._keys = None
+
+
+def visible(pairs: Sequence[Pair], read_ts: int, fetch: FetchValue) -> VisibleRows:
+    """What `pairs` show at `read_ts`, in their order."""
     keys = [key for key, _ in pairs]
-    chosen = _choose(keys, [value[0] if value else 0 for _, value in pairs], read_ts)
-    out_keys = [keys[at][:-TS_SIZE] for at in chosen]
-    records = [pairs[at][1] for at in chosen]
-    return out_keys, _values(out_keys, records, fetch)
+    records = [record for _, record in pairs]
+    sizes = np.fromiter(map(len, records), np.int64, len(records))
+    starts = np.cumsum(sizes) - sizes
+    data = np.frombuffer(b"".join(records) + bytes(PAD), np.uint8)
+    if not pairs:
+        return VisibleRows(keys, starts, data, starts, sizes)
+    if int(sizes.min()) < 2:
+        raise CodecError("a write record is truncated")
+    chosen = _choose(keys, data[starts], read_ts)
+    return _cut_values(VisibleRows(keys, chosen, data, starts[chosen], sizes[chosen]), fetch)
 
 
-def _choose(keys: list[bytes], types: list[int], read_ts: int) -> list[int]:
+def _choose(keys: list[bytes], kinds: Bytes, read_ts: int) -> Int64s:
     """Positions of the PUT records that their keys show."""
-    count = len(keys)
-    raw = np.frombuffer(b"".join([key[-TS_SIZE:] for key in keys]), dtype=">u8")
-    if len(raw) != count:
-        raise CodecError("a write record's key is too short to carry a version")
-    commit_ts = ~raw.astype(np.uint64)
-    kind = np.array(types, dtype=np.uint8)
-    candidates = np.nonzero((commit_ts <= np.uint64(read_ts)) & ((kind == _PUT) | (kind == _DELETE)))[0]
-    if not len(candidates):
-        return []
-    group = np.cumsum(_starts_group(keys))
-    groups = group[candidates]
-    first = np.ones(len(candidates), bool)
-    first[1:] = groups[1:] != groups[:-1]
-    shown = candidates[first]
-    result: list[int] = shown[kind[shown] == _PUT].tolist()
-    return result
-
-
-def _starts_group(keys: list[bytes]) -> npt.NDArray[np.bool_]:
-    """Where a new key begins."""
-    size = len(keys[0])
-    begins = np.ones(len(keys), bool)
-    if all(len(key) == size for key in keys):
-        matrix = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), size)[:, :-TS_SIZE]
-        begins[1:] = (matrix[1:] != matrix[:-1]).any(axis=1)
+    matrix = _matrix(keys)
+    if matrix is not None and matrix.shape[1] > TS_SIZE:
+        user = matrix[:, :-TS_SIZE]
+        changes = (user[1:] != user[:-1]).any(axis=1)
+        raw = np.ascontiguousarray(matrix[:, -TS_SIZE:]).view(">u8").ravel()
     else:
         users = [key[:-TS_SIZE] for key in keys]
-        begins[1:] = [users[at] != users[at - 1] for at in range(1, len(users))]
-    return begins
+        changes = np.array([users[at] != users[at - 1] for at in range(1, len(users))], bool)
+        raw = np.frombuffer(b"".join([key[-TS_SIZE:] for key in keys]), dtype=">u8")
+        if len(raw) != len(keys):
+            raise CodecError("a write record's key is too short to carry a version")
+    commit_ts = ~raw.astype(np.uint64)
+    candidates = np.nonzero((commit_ts <= np.uint64(read_ts)) & ((kinds == _PUT) | (kinds == _DELETE)))[0]
+    groups = np.concatenate([np.zeros(1, np.int64), np.cumsum(changes)])[candidates]
+    first = np.ones(len(candidates), bool)
+    first[1:] = groups[1:] != groups[:-1]
+    shown: Int64s = candidates[first]
+    puts: Int64s = shown[kinds[shown] == _PUT]
+    return puts
 
 
-def _values(keys: list[bytes], records: list[bytes], fetch: FetchValue) -> list[bytes]:
-    """The value of each PUT record: cut out of it, or fetched."""
-    if not records:
-        return []
-    # All start timestamps of one era have varints of one length: try that offset for all, parse what does not fit.
-    offset = _value_offset(records[0])
-    out: list[bytes] = []
-    for key, record in zip(keys, records, strict=True):
-        if (
-            offset
-            and len(record) > offset
-            and record[offset - 2] == _SHORT_VALUE
-            and record[offset - 3] < 0x80 <= record[offset - 4]
-            and offset + record[offset - 1] == len(record)
-        ):
-            out.append(record[offset:])
-            continue
-        write = Write.from_bytes(record)
-        out.append(write.short_value if write.short_value is not None else fetch(key, write))
-    return out
+def _matrix(keys: Sequence[bytes]) -> Bytes | None:
+    """Keys of one length as the rows of a matrix."""
+    size = len(keys[0])
+    sizes = np.fromiter(map(len, keys), np.int64, len(keys))
+    if not (sizes == size).all():
+        return None
+    return np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), size)
 
 
-def _value_offset(record: bytes) -> int:
-    """Where the short value of a record begins, 0 if it has none."""
-    for at in range(1, min(len(record), 1 + _VARINT_MAX)):
-        if record[at] < 0x80:
-            has_value = at + 2 < len(record) and record[at + 1] == _SHORT_VALUE
-            return at + 3 if has_value and at > 1 else 0
-    return 0
+def _cut_values(rows: VisibleRows, fetch: FetchValue) -> VisibleRows:
+    """From whole PUT records to their values; long values are fetched and put behind the buffer."""
+    if not len(rows):
+        return rows
+    # A record is: type byte, varint start_ts, and perhaps `v`, a length byte and the short value.
+    data, starts, ends = rows.data, rows.starts, rows.starts + rows.lengths
+    last = len(data) - 1
+    varints = data[np.minimum(starts[:, None] + 1 + np.arange(_VARINT_MAX), last)] < 0x80
+    if not varints.any(axis=1).all():
+        raise CodecError("a write record's start_ts is truncated")
+    tag = starts + 2 + varints.argmax(axis=1)
+    short = (tag + 1 < ends) & (data[np.minimum(tag, last)] == _SHORT_VALUE)
+    rows.starts = np.where(short, tag + 2, 0)
+    rows.lengths = np.where(short, data[np.minimum(tag + 1, last)].astype(np.int64), 0)
+    if (rows.starts + rows.lengths > ends).any():
+        raise CodecError("a write record's short value is truncated")
+    if short.all():
+        return rows
+    parts = [data[: len(data) - PAD].tobytes()]
+    position = len(parts[0])
+    for at in np.nonzero(~short)[0].tolist():
+        record = Write.from_bytes(data[starts[at] : ends[at]].tobytes())
+        value = fetch(rows.keys[at], record) if record.short_value is None else record.short_value
+        rows.starts[at], rows.lengths[at] = position, len(value)
+        parts.append(value)
+        position += len(value)
+    rows.data = np.frombuffer(b"".join(parts) + bytes(PAD), np.uint8)
+    return rows
 
 
 def user_keys(data_keys: list[bytes]) -> list[bytes]:
     """The user keys of data keys; keys of one shape are unpacked by columns."""
     if not data_keys:
         return []
-    size = len(data_keys[0])
+    matrix = _matrix(data_keys)
     marker = data_keys[0][-1]
-    if (size - 1) % 9 == 0 and all(len(key) == size and key[-1] == marker for key in data_keys):
-        groups = (size - 1) // 9
-        columns = [1 + group * 9 + at for group in range(groups) for at in range(8)]
-        kept = groups * 8 - (0xFF - marker)
-        matrix = np.frombuffer(b"".join(data_keys), dtype=np.uint8).reshape(len(data_keys), size)
-        raw = np.ascontiguousarray(matrix[:, columns[:kept]]).tobytes()
-        return [raw[at : at + kept] for at in range(0, kept * len(data_keys), kept)] if kept else [b""] * len(data_keys)
-    return [memcomparable.decode_whole(key[1:]) for key in data_keys]
+    if matrix is None or (matrix.shape[1] - 1) % 9 or not (matrix[:, -1] == marker).all():
+        return [memcomparable.decode_whole(key[1:]) for key in data_keys]
+    groups = (matrix.shape[1] - 1) // 9
+    columns = [1 + group * 9 + at for group in range(groups) for at in range(8)]
+    kept = groups * 8 - (0xFF - marker)
+    if not kept:
+        return [b""] * len(data_keys)
+    raw = np.ascontiguousarray(matrix[:, columns[:kept]]).tobytes()
+    return [raw[at : at + kept] for at in range(0, kept * len(data_keys), kept)]
