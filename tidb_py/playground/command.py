@@ -87,6 +87,7 @@ def run(request: PlaygroundRequest) -> int:
             )
         )
         check_ports(plan)
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         return asyncio.run(_run(request, plan, data_dir, temporary, console))
     except DbError as error:
         Console(stderr=True, highlight=False).print(f"error: {error.message}", soft_wrap=True, markup=False)

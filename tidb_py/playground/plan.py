@@ -25,7 +25,6 @@ KV_DEFAULTS: dict[str, Any] = {
     "storage": {"block-cache": {"capacity": "64MB"}},
 }
 PD_DEFAULTS: dict[str, Any] = {"schedule": {"patrol-region-interval": "100ms", "max-store-down-time": "10m"}}
-DB_DEFAULTS: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +150,7 @@ def _server(options: Options, number: int, pd_address: str) -> Instance:
     name = f"tidb-{number}"
     host = options.host
     arguments = ("--path", pd_address, "--host", host, "-P", str(port), "--status", str(status))
-    config = merge(DB_DEFAULTS, options.db_config)
+    config = merge({"status": {"status-host": host}}, options.db_config)
     directory = options.data_dir / name
     return Instance("db", name, f"{host}:{port}", f"{host}:{status}", (port, status), config, arguments, directory)
 
