@@ -36,6 +36,14 @@ class InvalidPath(EvalError):
     sqlstate = "42000"
 
 
+class InvalidOneOrAll(EvalError):
+    """JSON_CONTAINS_PATH with a second argument that is neither 'one' nor 'all'."""
+
+    code = "Sql:Eval:InvalidJsonOneOrAll"
+    mysql_code = 3154
+    sqlstate = "42000"
+
+
 def load(raw: bytes) -> Any:
     """JSON text as Python values."""
     try:
@@ -178,6 +186,18 @@ def _contains(call: Call, value: Vec, wanted: Vec, *path: Vec) -> Vec:
         return int(contains(found[0], load(other))) if found else None
 
     return map_rows(call, test, pa.int64(), value, wanted, *path)
+
+
+@kernel("JsonContainsPathSig")
+def _contains_path(call: Call, value: Vec, amount: Vec, *paths: Vec) -> Vec:
+    def test(raw: bytes, word: bytes, *texts: bytes) -> int:
+        document, how = load(raw), word.lower()
+        if how not in (b"one", b"all"):
+            raise InvalidOneOrAll("The oneOrAll argument to json_contains_path may take these values: 'one' or 'all'.")
+        found = [bool(walk(document, parse_path(text.decode()))) for text in texts]
+        return int(any(found) if how == b"one" else all(found))
+
+    return map_rows(call, test, pa.int64(), value, amount, *paths)
 
 
 @kernel("JsonKeysSig")

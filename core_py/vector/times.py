@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as _pyarrow
@@ -410,8 +412,8 @@ def _time_to_sec(_call: Call, value: Vec) -> Vec:
 @kernel("ConvertTz")
 def _convert_tz(call: Call, value: Vec, source: Vec, target: Vec) -> Vec:
     def convert(v: int, a: bytes, b: bytes) -> int | None:
-        zones = [parse_offset(z.decode()) for z in (a, b)]
-        if None in zones:
+        zones = [parse_zone(z.decode(errors="replace")) for z in (a, b)]
+        if None in zones or v == 0:
             return None
         t = dt.datetime(*tm.unpack(v), tzinfo=zones[0]).astimezone(zones[1])
         return tm.pack(t.year, t.month, t.day, t.hour, t.minute, t.second, t.microsecond)
@@ -419,13 +421,16 @@ def _convert_tz(call: Call, value: Vec, source: Vec, target: Vec) -> Vec:
     return map_rows(call, convert, pa.uint64(), value, source, target)
 
 
-def parse_offset(name: str) -> dt.tzinfo | None:
-    """'+08:00' or 'UTC' as a zone; named zones are the session's business."""
+@functools.lru_cache(maxsize=256)
+def parse_zone(name: str) -> dt.tzinfo | None:
+    """'+08:00', 'UTC' or a name of the time zone database as a zone; None when it is none of these."""
     if name.upper() in ("UTC", "SYSTEM"):
         return dt.UTC
     try:
+        if name[:1] not in ("+", "-"):
+            return ZoneInfo(name)
         sign = {"+": 1, "-": -1}[name[0]]
         hours, minutes = name[1:].split(":")
         return dt.timezone(sign * dt.timedelta(hours=int(hours), minutes=int(minutes)))
-    except (KeyError, ValueError, IndexError):
+    except (KeyError, ValueError, IndexError, OSError):  # ZoneInfo: a name that is none, or a folder's
         return None

@@ -41,6 +41,7 @@ def packet(payload: bytes, sequence: int = 0) -> bytes:
     return len(payload).to_bytes(3, "little") + bytes([sequence]) + payload
 
 
+PAUSE = threading.Event()  # never set
 LOGIN = struct.pack("<IIB23x", 0x000FA200 | 8, 1 << 24, 45) + b"root\0\0rb\0mysql_native_password\0"
 
 
@@ -103,7 +104,7 @@ def left(server: RunningServer, wanted: int, seconds: float = 5.0) -> bool:
     while time.monotonic() < deadline:
         if len(served(server).connections) == wanted:
             return True
-        time.sleep(0.01)
+        PAUSE.wait(0.01)
     return False
 
 
@@ -328,7 +329,7 @@ def test_a_client_gone_while_its_statement_waits_releases_its_locks(server: Runn
     raw.command(b"\x03begin pessimistic")
     raw.command(b"\x03update t set v = 7 where id = 2")
     raw.socket.sendall(packet(b"\x03update t set v = 7 where id = 1"))  # waits for us
-    time.sleep(0.3)
+    PAUSE.wait(0.3)
     raw.socket.close()
     began = time.monotonic()
     rows(db, "update t set v = 2 where id = 2")
@@ -344,7 +345,7 @@ def test_a_client_that_reads_nothing_can_be_killed(server: RunningServer, db: An
     raw = Raw(server)
     number = struct.unpack("<I", raw.greeting[raw.greeting.index(0, 1) + 1 :][:4])[0]
     raw.socket.sendall(packet(b"\x03select * from t"))
-    time.sleep(0.5)
+    PAUSE.wait(0.5)
     rows(db, f"kill {number}")
     assert left(server, 1, 10)
     raw.socket.close()

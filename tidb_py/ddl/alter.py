@@ -26,6 +26,7 @@ from tidb_py.ddl.columns import (
     key_definition,
     make_index,
     with_default,
+    with_foreign_keys,
 )  # fmt: skip
 from tidb_py.errors import (
     CantDrop,
@@ -197,7 +198,7 @@ class AlterExecutor:
         if draft.foreign_keys:
 
             async def change(table: TableInfo, _meta: MetaWriter) -> TableInfo:
-                return replace(table, foreign_keys=(*table.foreign_keys, *draft.foreign_keys), by_name={})
+                return with_foreign_keys(table, draft)
 
             await self._alter_table(where, name, change)
 

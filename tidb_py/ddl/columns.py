@@ -275,6 +275,20 @@ def _foreign_key(node: Node, draft: TableDraft, name: str) -> None:
     draft.keys.append((name, [(c, -1) for c in columns], "index"))
 
 
+def with_foreign_keys(table: TableInfo, draft: TableDraft) -> TableInfo:
+    """The table with the foreign keys of a draft; those without a name become fk_1, fk_2, ..."""
+    taken = {f["fk_name"]["L"] for f in table.foreign_keys} | {f["fk_name"]["L"] for f in draft.foreign_keys}
+    named, number = [], 1
+    for key in draft.foreign_keys:
+        if not key["fk_name"]["L"]:
+            while f"fk_{number}" in taken:
+                number += 1
+            taken.add(f"fk_{number}")
+            key = key | {"fk_name": {"O": f"fk_{number}", "L": f"fk_{number}"}}
+        named.append(key)
+    return replace(table, foreign_keys=(*table.foreign_keys, *named), by_name={})
+
+
 def make_index(table: TableInfo, index_id: int, name: str, parts: list[tuple[str, int]], kind: str) -> IndexInfo:
     """An index over a table's columns."""
     columns = []
@@ -320,8 +334,7 @@ def finish_table(table: TableInfo, draft: TableDraft) -> TableInfo:
         index = make_index(table, table.max_index_id + 1, name, parts, kind)
         table = replace(table, indexes=(*table.indexes, index), max_index_id=index.id, by_name={})
     _check_auto_increment(table)
-    names = tuple(f | {"fk_name": f["fk_name"]} for f in draft.foreign_keys)
-    return replace(table, foreign_keys=(*table.foreign_keys, *names), by_name={})
+    return with_foreign_keys(table, draft)
 
 
 def _with_primary(table: TableInfo, names: list[str]) -> TableInfo:

@@ -391,6 +391,11 @@ def _json_contains(args: Args) -> Expr:
     return call("JsonContainsSig", int_type(flen=1), *[t.to_string(a) for a in args])
 
 
+@define("json_contains_path", 3, -1)
+def _json_contains_path(args: Args) -> Expr:
+    return call("JsonContainsPathSig", int_type(flen=1), *[t.to_string(a) for a in args])
+
+
 @define("json_keys", 1)
 def _json_keys(args: Args) -> Expr:
     return call("JsonKeysSig", JSON_TYPE, t.to_string(args[0]))

@@ -204,6 +204,13 @@ class Admin:
 
 
 @dataclass(frozen=True, slots=True)
+class Do:
+    """DO: expressions are computed and their values dropped."""
+
+    select: SqlNode
+
+
+@dataclass(frozen=True, slots=True)
 class Nothing:
     """A statement that is accepted and does nothing here (GRANT, FLUSH, LOCK TABLES ...)."""
 
@@ -212,5 +219,6 @@ class Nothing:
 
 Statement = (
     SqlNode | Begin | Commit | Rollback | Savepoint | ReleaseSavepoint | SetStatement | SetPassword | Use | Show | Explain
-    | Prepare | Execute | Deallocate | UserStatement | LoadData | Analyze | Kill | RenameTables | BulkInsert | Admin | Nothing
+    | Prepare | Execute | Deallocate | UserStatement | LoadData | Analyze | Kill | RenameTables | BulkInsert | Admin | Do
+    | Nothing
 )  # fmt: skip

@@ -38,6 +38,7 @@ _TREE = frozenset(
     }
 )
 _CLUSTERED = re.compile(r"\)\s*(?:NON)?CLUSTERED\b", re.IGNORECASE)
+_KEYS_SWITCH = re.compile(r"TABLE\s.+\s(?:DISABLE|ENABLE)\s+KEYS\s*", re.IGNORECASE | re.DOTALL)  # in every dump
 _NOTHING = frozenset({"GRANT", "REVOKE", "FLUSH", "LOCK", "UNLOCK", "OPTIMIZE", "CHECK", "HANDLER"})
 
 
@@ -250,7 +251,8 @@ def _user_spec(c: Cursor) -> ast.UserSpec:
 def _users(c: Cursor) -> ast.Statement | None:
     verb = c.ahead(0)
     if c.ahead(1) != "USER":
-        return None
+        c.take()
+        return ast.Nothing("ALTER KEYS") if verb == "ALTER" and _KEYS_SWITCH.fullmatch(c.rest()) else None
     c.take()
     c.take()
     tolerant = c.accept("IF", "NOT", "EXISTS") or c.accept("IF", "EXISTS")
@@ -407,7 +409,7 @@ def _rename(c: Cursor) -> ast.Statement:
 
 def _do(c: Cursor) -> ast.Statement:
     c.take()
-    return tree("SELECT " + c.rest())
+    return ast.Do(tree("SELECT " + c.rest()))
 
 
 _HANDLERS: dict[str, Callable[[Cursor], ast.Statement | None]] = {

@@ -190,6 +190,21 @@ def _row_range(table_id: int, handle: int) -> KeyRange:
     return key, tablecodec.key_next(key)
 
 
+def _text_of(value: object) -> str:
+    """A key's value as EXPLAIN prints it."""
+    return '"' + value.decode(errors="replace") + '"' if isinstance(value, bytes) else str(value)
+
+
+def _shown(name: str, interval: Interval) -> str:
+    """What is read of one index column, for EXPLAIN."""
+    if interval.points is not None:
+        values = [_text_of(v) for v in interval.points]
+        return values[0] if len(values) == 1 else f"{name} in ({', '.join(values)})"
+    low = _text_of(interval.low) if interval.has_low else "-inf"
+    high = _text_of(interval.high) if interval.has_high else "+inf"
+    return f"{name} {'(' if interval.low_open else '['}{low},{high}{')' if interval.high_open else ']'}"
+
+
 def index_path(
     table: TableInfo, index: IndexInfo, columns: dict[str, PlanColumn], found: dict[int, Interval],
     conditions: list[Expr], keys: KeyEncoder,
@@ -214,11 +229,10 @@ def index_path(
                 break
             datums = [keys.datum(v, info, part.length) for v in interval.points]
             prefixes = [p + d for p, d in itertools.product(prefixes, datums)]
-            shown.append(
-                f"{column.name} in {interval.points!r}" if len(interval.points) != 1 else f"{interval.points[0]!r}"
-            )
+            shown.append(_shown(column.name, interval))
         else:
             tail = _range_tail(interval, keys, info, part.length)
+            shown.append(_shown(column.name, interval))
             if part.length < 0:
                 used += interval.used
             estimate /= 40 if interval.has_low and interval.has_high else 3

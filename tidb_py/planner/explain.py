@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 
 from core_py.vector import expr as vx
@@ -13,7 +14,14 @@ from tidb_py.planner import physical as ph
 Line = tuple[str, str, str, str, str]
 _OPS = {"LT": "lt", "LE": "le", "GT": "gt", "GE": "ge", "EQ": "eq", "NE": "ne", "NullEQ": "nulleq", "LogicalAnd": "and",
         "LogicalOr": "or", "UnaryNot": "not", "Plus": "plus", "Minus": "minus", "Multiply": "mul", "Divide": "div"}  # fmt: skip
-_AGGS = {vx.COUNT: "count", vx.SUM: "sum", vx.AVG: "avg", vx.MIN: "min", vx.MAX: "max", vx.FIRST: "firstrow"}
+_AGGS = {vx.COUNT: "count", vx.SUM: "sum", vx.AVG: "avg", vx.MIN: "min", vx.MAX: "max", vx.FIRST: "firstrow",
+         vx.GROUP_CONCAT: "group_concat", vx.BIT_AND: "bit_and", vx.BIT_OR: "bit_or", vx.BIT_XOR: "bit_xor",
+         vx.STDDEV_POP: "stddev_pop", vx.STDDEV_SAMP: "stddev_samp", vx.VAR_POP: "var_pop", vx.VAR_SAMP: "var_samp"}  # fmt: skip
+_CAST = re.compile(r"Cast\w+?As(\w+)")
+_CAST_TYPES = {"Int": "bigint", "Real": "double", "String": "char", "Time": "datetime", "Duration": "time"}
+_SUFFIX = re.compile(r"(?:Sig|UTF8|Int|Real|Decimal|String|Time|Duration|Json|\d+Args?)$")
+_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_DATA = {"Aggregate": "HashAgg", "TopNNode": "TopN", "LimitNode": "Limit", "TableScan": "TableFullScan"}
 
 
 def explain(statement: ph.Statement) -> list[Line]:
@@ -33,10 +41,21 @@ def show(expr: Expr, names: list[str]) -> str:
         if isinstance(expr.value, bytes):
             return '"' + expr.value.decode(errors="replace") + '"'
         return "NULL" if expr.value is None else str(expr.value)
-    short = next((v for k, v in _OPS.items() if expr.name.startswith(k)), expr.name.lower())
+    cast = _CAST.fullmatch(expr.name)
+    if cast is not None:
+        return f"cast({show(expr.args[0], names)}, {_CAST_TYPES.get(cast[1], cast[1].lower())})"
+    short = next((v for k, v in _OPS.items() if expr.name.startswith(k)), "") or _function_name(expr.name)
     if expr.name.startswith("In") and expr.name[2:3].isupper():
         short = "in"
     return f"{short}({', '.join(show(a, names) for a in expr.args)})"
+
+
+def _function_name(signature: str) -> str:
+    """`UpperUTF8` is upper, `AbsInt` is abs, `JsonExtractSig` is json_extract."""
+    name = signature
+    while (shorter := _SUFFIX.sub("", name)) != name and shorter:
+        name = shorter
+    return _WORD.sub("_", name).lower()
 
 
 class _Printer:
@@ -107,9 +126,9 @@ class _Printer:
         inputs = ph.inputs_of(plan)
         names = self._names(inputs[0]) if inputs else []
         if isinstance(plan, ph.TableReader):
-            return "TableReader", "", "data:" + (type(plan.pushed[-1]).__name__ if plan.pushed else "TableScan")
+            return "TableReader", "", "data:" + _data(plan)
         if isinstance(plan, ph.IndexReader):
-            return "IndexReader", "", "index:IndexRangeScan"
+            return "IndexReader", "", "index:" + (_data(plan) if plan.pushed else "IndexRangeScan")
         if isinstance(plan, ph.IndexLookUp):
             return "IndexLookUp", "", ""
         if isinstance(plan, ph.PointGet):
@@ -130,7 +149,7 @@ class _Printer:
                 f"{kind[plan.kind]}, equal:[{equal}]{other}" if equal else f"CARTESIAN {kind[plan.kind]}{other}",
             )
         if isinstance(plan, ph.HashAgg):
-            return "HashAgg", "", _agg_info(plan.group_by, plan.aggs, names)
+            return "HashAgg", "", self._hash_agg(plan, names)
         if isinstance(plan, ph.SortNode):
             return "Sort", "", _sort_info(plan.keys, names)
         if isinstance(plan, ph.TopNNode):
@@ -143,6 +162,21 @@ class _Printer:
             return "MemTableScan", f"table:{plan.name.upper()}", ""
         return "TableDual", "", f"rows:{plan.rows}"
 
+    def _hash_agg(self, plan: ph.HashAgg, names: list[str]) -> str:
+        """A final aggregation is shown by what its partial one reads: the states in between have no names."""
+        groups, aggs, child = plan.group_by, plan.aggs, plan.child
+        inner = (
+            child.pushed[-1]
+            if isinstance(child, (ph.TableReader, ph.IndexReader, ph.IndexLookUp)) and child.pushed
+            else None
+        )
+        if plan.final and isinstance(inner, cop.Aggregate):
+            assert isinstance(child, (ph.TableReader, ph.IndexReader, ph.IndexLookUp))
+            groups, aggs = inner.group_by, inner.aggs
+            names = [f"{child.alias}.{self._column(child, c)}" for c in child.scan.columns]
+        outputs = [c.name or f"Column#{c.uid}" for c in plan.columns]
+        return _agg_info(groups, aggs, names, outputs)
+
     def _point(self, plan: ph.PointGet) -> tuple[str, str, str]:
         count = len(plan.handles) if plan.handles is not None else len(plan.index_keys)
         title = "Point_Get" if count == 1 else "Batch_Point_Get"
@@ -154,11 +188,23 @@ class _Printer:
         return title, access, info
 
 
-def _agg_info(groups: tuple[Expr, ...], aggs: tuple[AggDesc, ...], names: list[str]) -> str:
-    funcs = ", ".join(
-        f"funcs:{_AGGS.get(a.kind, 'agg')}({'distinct ' if a.distinct else ''}{', '.join(show(x, names) for x in a.args)})"
-        for a in aggs
-    )
+def _data(plan: ph.TableReader | ph.IndexReader) -> str:
+    """The topmost executor in the stores."""
+    if plan.pushed:
+        name = type(plan.pushed[-1]).__name__
+        return _DATA.get(name, name)
+    return "TableFullScan" if plan.description.startswith("range:[-inf,+inf]") else "TableRangeScan"
+
+
+def _agg_info(
+    groups: tuple[Expr, ...], aggs: tuple[AggDesc, ...], names: list[str], outputs: list[str] | None = None
+) -> str:
+    shown = []
+    for i, a in enumerate(aggs):
+        distinct, args = "distinct " if a.distinct else "", ", ".join(show(x, names) for x in a.args)
+        target = f"->{outputs[i]}" if outputs is not None and i < len(outputs) else ""
+        shown.append(f"funcs:{_AGGS.get(a.kind, 'agg')}({distinct}{args}){target}")
+    funcs = ", ".join(shown)
     group = "group by:" + ", ".join(show(g, names) for g in groups) if groups else ""
     return ", ".join(p for p in (group, funcs) if p)
 

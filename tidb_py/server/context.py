@@ -55,7 +55,12 @@ class ServerContext:
     auth_cache: AuthCache = field(default_factory=AuthCache)
     connections: dict[int, LiveConnection] = field(default_factory=dict)
     next_connection_id: int = 1
+    started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        """The uptime counts from here."""
+        self.started = self.monotonic()
 
     def statistics(self) -> str:
         """The line COM_STATISTICS answers with."""
-        return f"Uptime: {int(self.monotonic())}  Threads: {len(self.connections)}"
+        return f"Uptime: {int(self.monotonic() - self.started)}  Threads: {len(self.connections)}"

@@ -266,13 +266,24 @@ class Session:
 
     async def _set_password(self, statement: ast.SetPassword) -> Result:
         await transactions.commit(self.state)
-        await users.set_password(self._own, statement, self.state.user, "%", self._random_bytes)
+        await self._change_accounts(
+            lambda: users.set_password(self._own, statement, self.state.user, "%", self._random_bytes)
+        )
         return _DONE
 
     async def _users(self, statement: ast.UserStatement) -> Result:
         await transactions.commit(self.state)
-        await users.change_users(self._own, statement, self._random_bytes)
+        await self._change_accounts(lambda: users.change_users(self._own, statement, self._random_bytes))
         return _DONE
+
+    async def _change_accounts(self, body: Callable[[], Awaitable[None]]) -> None:
+        """With autocommit off the rows of mysql.user are written in a transaction, which ends here either way."""
+        try:
+            await body()
+        except BaseException:
+            await transactions.rollback(self.state)
+            raise
+        await transactions.commit(self.state)
 
     async def _own(self, sql: str) -> list[tuple[Any, ...]]:
         """A statement of the server's own."""
@@ -298,6 +309,12 @@ class Session:
         for (old_database, old), (new_database, new) in statement.pairs:
             database = old_database or state.database
             await ddl.rename(database, old, new_database or database, new)
+        return _DONE
+
+    async def _do(self, statement: ast.Do) -> Result:
+        result = await self._run(statement.select, ())
+        assert isinstance(result, ResultSet)
+        await collect(result)
         return _DONE
 
     async def _nothing(self, _: object) -> Result:
@@ -422,5 +439,5 @@ _HANDLERS: dict[type, str] = {
     ast.Deallocate: "_deallocate", ast.UserStatement: "_users", ast.LoadData: "_load_data", ast.Analyze: "_nothing",
     ast.Kill: "_kill",
     ast.RenameTables: "_rename_tables", ast.BulkInsert: "_bulk_insert",
-    ast.Admin: "_admin", ast.Nothing: "_nothing",
+    ast.Admin: "_admin", ast.Do: "_do", ast.Nothing: "_nothing",
 }  # fmt: skip
