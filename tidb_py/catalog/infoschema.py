@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from tidb_py.catalog import meta
 from tidb_py.catalog.model import DatabaseInfo, TableInfo
-from tidb_py.errors import NoSuchTable, UnknownDatabase
+from tidb_py.errors import NoSuchTable, UnknownDatabase, WriteConflict
 from tidb_py.session.storage import MAX_TS, Reader, Storage
 
 AUTO_ID_STEP = 30_000  # ids reserved at a time; what a crashed server had reserved stays unused
@@ -27,6 +27,7 @@ class InfoSchema:
         for database, tables in content:
             self.databases[database.name.lower()] = database
             self._tables[database.name.lower()] = {t.name.lower(): t for t in tables}
+        self._by_id = {t.id: t for tables in self._tables.values() for t in tables.values()}
 
     def database(self, name: str) -> DatabaseInfo:
         """A database by name."""
@@ -46,10 +47,9 @@ class InfoSchema:
             raise NoSuchTable(f"Table '{database}.{table}' doesn't exist")
         return found
 
-    def changed_tables(self, newer: InfoSchema) -> list[int]:
-        """Ids of tables that are different, or gone, in a newer schema."""
-        later = {t.id: t for tables in newer._tables.values() for t in tables.values()}
-        return [t.id for tables in self._tables.values() for t in tables.values() if later.get(t.id) != t]
+    def by_id(self, table_id: int) -> TableInfo | None:
+        """A table by id, or None."""
+        return self._by_id.get(table_id)
 
     def tables(self, database: str) -> list[TableInfo]:
         """The tables of a database, by name."""
@@ -70,8 +70,9 @@ class Catalog:
         version = await meta.schema_version(newest)
         if version != self.schema.version:
             snapshot = self._storage.snapshot(await self._storage.timestamp())
-            version = await meta.schema_version(snapshot)
-            self.schema = InfoSchema(version, await meta.load(snapshot))
+            loaded = InfoSchema(await meta.schema_version(snapshot), await meta.load(snapshot))
+            if loaded.version > self.schema.version:  # another reload may have been faster, and later
+                self.schema = loaded
         return self.schema
 
     async def take_ids(self, database_id: int, table: TableInfo, count: int) -> int:
@@ -103,6 +104,9 @@ class Catalog:
                 last = max(int(raw) if raw else 0, at_least, table.auto_inc_start - 1)
                 txn.write({key: b"%d" % (last + count)})
                 await txn.commit()
+            except WriteConflict:
+                await txn.rollback()  # another server reserved between the timestamp and the lock
+                continue
             except BaseException:
                 await txn.rollback()
                 raise

@@ -33,6 +33,10 @@ class WriteContext:
     zone: dt.tzinfo
     warn: Callable[[SqlError], None]
     changes: dict[bytes, bytes | None] = field(default_factory=dict)
+    unread: set[bytes] = field(
+        default_factory=set
+    )  # keys of new rows that were not looked at: their ids were generated
+    tables: dict[int, TableInfo] = field(default_factory=dict)  # written ones, as the statement knows them
 
 
 @dataclass(slots=True)
@@ -59,6 +63,7 @@ class StatementWriter:
     def __init__(self, table: TableInfo, ctx: WriteContext) -> None:
         self.table = table
         self._ctx = ctx
+        ctx.tables[table.id] = table
         self._encoder = TableEncoder(table, ctx.zone)
         self._scan = full_scan(table, ctx.zone)
         self._known: dict[bytes, bytes | None] = {}
@@ -117,7 +122,10 @@ class StatementWriter:
     def put(self, row: Row, handle: int) -> None:
         """Write a row and its index entries."""
         changes = self._ctx.changes
-        changes[self._encoder.record_key(handle)] = self._encoder.row(row)
+        key = self._encoder.record_key(handle)
+        if self.table.pk_is_handle and key not in changes and key not in self._known:
+            self._ctx.unread.add(key)  # an explicit value of another server may be there
+        changes[key] = self._encoder.row(row)
         for key, value, _, _ in self._encoder.entries(row, handle):
             changes[key] = value
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import bisect
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 
 from core_py.vector.arrow import Vec
 from core_py.vector.dag import DagRun, context_of
 from core_py.vector.plan import TableScan
 from core_py.vector.scan_decode import decode_index, decode_table
 from core_py.vector.tipb_codec import dag_from_pb, dag_to_pb
-from tidb_py.errors import Deadlock, WriteConflict
-from tidb_py.session.storage import CopRequest, Transaction
+from tidb_py.errors import WriteConflict
+from tidb_py.session.storage import DEFAULT_LOCK_WAIT_MS, Check, CopRequest, Transaction
+from tikv_py.client.errors import LockWaitTimeout
 
 BATCH_ROWS = 1024
 
@@ -138,6 +139,9 @@ class MemoryTransaction:
         self.pessimistic = pessimistic
         self._writes: dict[bytes, bytes | None] = {}
         self._locked: set[bytes] = set()
+        self._unread: set[bytes] = set()
+        self.lock_wait_ms = DEFAULT_LOCK_WAIT_MS
+        self.written_tables: dict[int, object] = {}
 
     @property
     def dirty(self) -> bool:
@@ -169,23 +173,25 @@ class MemoryTransaction:
         for key in sorted(merged, reverse=reverse):
             yield key, merged[key]
 
-    async def lock(self, keys: Sequence[bytes], *, wait_ms: int = 50_000) -> None:
-        """Lock keys, waiting for their owners; newer versions are conflicts."""
+    async def lock(self, keys: Sequence[bytes], *, wait_ms: int | None = None) -> None:
+        """Lock keys, waiting for their owners; newer versions are conflicts. Raises LockWaitTimeout."""
+        limit = self.lock_wait_ms if wait_ms is None else wait_ms
         for key in sorted(keys):
             while (owner := self._store.locks.get(key)) is not None and owner is not self:
                 self._store.released.clear()
                 try:
-                    async with asyncio.timeout(wait_ms / 1000):
+                    async with asyncio.timeout(limit / 1000):
                         await self._store.released.wait()
                 except TimeoutError as error:
-                    raise Deadlock("Lock wait timeout exceeded; try restarting transaction") from error
+                    raise LockWaitTimeout(key, limit) from error
             if self._store.newest(key) > self.for_update_ts:
                 raise WriteConflict(f"Write conflict, key {key.hex()}, txnStartTS={self.ts}")
             self._store.locks[key] = self
             self._locked.add(key)
 
-    def write(self, changes: Mapping[bytes, bytes | None]) -> None:
+    def write(self, changes: Mapping[bytes, bytes | None], unread: Collection[bytes] = ()) -> None:
         """Put and delete."""
+        self._unread.update(key for key in unread if key not in self._writes)
         self._writes.update(changes)
 
     def own_writes(self, start: bytes, end: bytes) -> list[tuple[bytes, bytes | None]]:
@@ -205,7 +211,7 @@ class MemoryTransaction:
         assert isinstance(mark, dict)
         self._writes = dict(mark)
 
-    async def commit(self) -> int:
+    async def commit(self, check: Check | None = None) -> int:
         """Check for conflicts and make the writes visible at once."""
         store = self._store
         try:
@@ -214,7 +220,11 @@ class MemoryTransaction:
             while any(store.locks.get(key, self) is not self for key in self._writes):
                 store.released.clear()
                 await store.released.wait()
-            for key in self._writes:
+            if check is not None:
+                await check()  # over this very store, so nothing else runs between it and the writes
+            for key, value in self._writes.items():
+                if key in self._unread and value is not None and store.read(key, store.next_ts()) is not None:
+                    raise WriteConflict(f"Write conflict: a generated id is in use, key {key.hex()}")
                 if key not in self._locked and not self.pessimistic and store.newest(key) > self.ts:
                     raise WriteConflict(f"Write conflict, key {key.hex()}, txnStartTS={self.ts}")
             commit_ts = store.next_ts()

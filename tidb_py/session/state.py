@@ -68,7 +68,12 @@ class SessionState:
 
     @property
     def schema(self) -> InfoSchema:
-        """The schema statements see."""
+        """The schema statements see: a transaction keeps the one it began with.
+
+        An index that became public later has no entries at the transaction's timestamp.
+        """
+        if self.txn is not None and self.txn_schema is not None:
+            return self.txn_schema
         return self.server.catalog.schema
 
     @property

@@ -6,7 +6,7 @@ that a failed statement leaves nothing. `Transaction` is snapshot isolation: rea
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +15,8 @@ from core_py.vector.plan import Dag
 
 KeyRange = tuple[bytes, bytes]
 MAX_TS = (1 << 64) - 1
+DEFAULT_LOCK_WAIT_MS = 50_000
+Check = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,11 @@ class Reader(Protocol):
 class Transaction(Reader, Protocol):
     """A read-write transaction; `get`, `batch_get` and `scan` see its own writes."""
 
+    lock_wait_ms: int
+    """How long `lock` waits when it is not told."""
+    written_tables: dict[int, object]
+    """The SQL layer's note: tables with writes by id, as the writing statements knew them."""
+
     @property
     def pessimistic(self) -> bool:
         """Whether statements lock what they write."""
@@ -62,11 +69,11 @@ class Transaction(Reader, Protocol):
     async def refresh_for_update_ts(self) -> int:
         """A newer timestamp for the next writing statement (the start timestamp when optimistic)."""
 
-    async def lock(self, keys: Sequence[bytes], *, wait_ms: int = 50_000) -> None:
+    async def lock(self, keys: Sequence[bytes], *, wait_ms: int | None = None) -> None:
         """Lock keys at `for_update_ts`; a newer version is a write conflict."""
 
-    def write(self, changes: Mapping[bytes, bytes | None]) -> None:
-        """Put (or, with None, delete) keys."""
+    def write(self, changes: Mapping[bytes, bytes | None], unread: Collection[bytes] = ()) -> None:
+        """Put (or, with None, delete) keys. Puts of `unread` keys are a write conflict when there is a value."""
 
     def own_writes(self, start: bytes, end: bytes) -> list[tuple[bytes, bytes | None]]:
         """This transaction's writes in a range, sorted; None is a delete."""
@@ -84,8 +91,12 @@ class Transaction(Reader, Protocol):
     def rollback_to(self, mark: object) -> None:
         """Forget writes since a mark."""
 
-    async def commit(self) -> int:
-        """Make the writes visible; returns the commit timestamp (0 when there was nothing to write)."""
+    async def commit(self, check: Check | None = None) -> int:
+        """Make the writes visible; returns the commit timestamp (0 when there was nothing to write).
+
+        `check` runs when nothing but itself can keep the writes from becoming visible: whoever reads after it did, at a newer
+        timestamp, sees them or waits for them. It raises to refuse.
+        """
 
     async def rollback(self) -> None:
         """Forget everything and release locks."""

@@ -5,13 +5,13 @@ Thin by design: it renames, and turns the client's conflict and deadlock errors 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 
 from core_py.vector.arrow import Vec
 from tidb_py.distsql.copiterator import CopIterator
 from tidb_py.errors import Deadlock, WriteConflict
-from tidb_py.session.storage import CopRequest, Reader, Transaction
-from tikv_py.client.errors import DeadlockError, WriteConflictError
+from tidb_py.session.storage import DEFAULT_LOCK_WAIT_MS, Check, CopRequest, Reader, Transaction
+from tikv_py.client.errors import DeadlockError, KeyExistsError, WriteConflictError
 from tikv_py.client.txn.client import TxnClient
 from tikv_py.client.txn.snapshot import Snapshot
 from tikv_py.client.txn.transaction import Transaction as ClientTransaction
@@ -71,6 +71,8 @@ class TikvTransaction:
     def __init__(self, client: TxnClient, txn: ClientTransaction) -> None:
         self._client, self._txn = client, txn
         self._for_update_ts = txn.start_ts
+        self.lock_wait_ms = DEFAULT_LOCK_WAIT_MS
+        self.written_tables: dict[int, object] = {}
 
     @property
     def ts(self) -> int:
@@ -110,20 +112,23 @@ class TikvTransaction:
         """Pairs in order, own writes included."""
         return self._txn.scan(start, end, 0, reverse=reverse)
 
-    async def lock(self, keys: Sequence[bytes], *, wait_ms: int = 50_000) -> None:
+    async def lock(self, keys: Sequence[bytes], *, wait_ms: int | None = None) -> None:
         """Lock keys at `for_update_ts`."""
+        limit = self.lock_wait_ms if wait_ms is None else wait_ms
         try:
-            await self._txn.lock_keys(list(keys), for_update_ts=self._for_update_ts, wait_ms=wait_ms)
+            await self._txn.lock_keys(list(keys), for_update_ts=self._for_update_ts, wait_ms=limit)
         except WriteConflictError as error:
             raise WriteConflict(error.message) from error
         except DeadlockError as error:
             raise Deadlock("Deadlock found when trying to get lock; try restarting transaction") from error
 
-    def write(self, changes: Mapping[bytes, bytes | None]) -> None:
-        """Put and delete."""
+    def write(self, changes: Mapping[bytes, bytes | None], unread: Collection[bytes] = ()) -> None:
+        """Put and delete; the stores look whether `unread` keys are free."""
         for key, value in changes.items():
             if value is None:
                 self._txn.delete(key)
+            elif key in unread and key not in self._txn.buffer:
+                self._txn.insert(key, value)
             else:
                 self._txn.put(key, value)
 
@@ -151,12 +156,16 @@ class TikvTransaction:
         assert isinstance(mark, int)
         self._txn.rollback_to(mark)
 
-    async def commit(self) -> int:
+    async def commit(self, check: Check | None = None) -> int:
         """Make the writes visible."""
         try:
-            return await self._txn.commit()
+            return await self._txn.commit(check)
         except WriteConflictError as error:
             raise WriteConflict(error.message) from error
+        except KeyExistsError as error:  # only keys of generated ids are written unread
+            raise WriteConflict(
+                f"Write conflict: a generated id is in use, {error.message} [try again later]"
+            ) from error
 
     async def rollback(self) -> None:
         """Forget everything."""

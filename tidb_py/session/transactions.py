@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from core_py.codec import tablecodec
 from core_py.errors import DbError, RetryClass
-from tidb_py.catalog.infoschema import InfoSchema
 from tidb_py.errors import SavepointMissing, SchemaChanged, WriteConflict
 from tidb_py.executor.writer import WriteContext
 from tidb_py.session.overlay import OverlayReader
@@ -30,22 +28,26 @@ def is_conflict(error: DbError) -> bool:
     )
 
 
-async def _commit(state: SessionState, txn: Transaction, schema: InfoSchema) -> None:
-    """Commit, unless a table with writes has changed since `schema`: its new indexes would miss entries.
+async def _commit(state: SessionState, txn: Transaction) -> None:
+    """Commit, unless a table with writes is not any more what the writing statements knew: a new index would miss entries.
 
-    Another server's DDL becomes known here at the latest. Between this look and the commit lies the moment for which index
-    building waits after it has made an index write-only (`ddl.executor.SETTLE_S`).
+    The look at the schema comes after the writes are locked and the commit timestamp is taken, so a schema change is either
+    seen by it or is later than it, and then its index building, which reads at a newer timestamp, meets the writes.
     """
-    if txn.dirty:
+
+    async def check() -> None:
         newest = await state.server.catalog.reload()
-        if newest.version != schema.version:
-            for changed in schema.changed_tables(newest):
-                start = tablecodec.table_prefix(changed)
-                if txn.has_writes(start, tablecodec.prefix_next(start)):
-                    raise SchemaChanged(
-                        "Information schema is changed during the execution of the statement [try again later]"
-                    )
-    await txn.commit()
+        for table_id, known in txn.written_tables.items():
+            if newest.by_id(table_id) != known:
+                raise SchemaChanged(
+                    "Information schema is changed during the execution of the statement [try again later]"
+                )
+
+    if (
+        not txn.dirty and txn.written_tables
+    ):  # nothing matched: that must not be because the index that was read is gone
+        await check()
+    await txn.commit(check)
 
 
 async def begin(state: SessionState, mode: str = "") -> None:
@@ -62,9 +64,9 @@ async def commit(state: SessionState) -> None:
     state.savepoints.clear()
     if txn is not None:
         try:
-            await _commit(state, txn, state.txn_schema or state.schema)
-        except SchemaChanged:
-            await txn.rollback()
+            await _commit(state, txn)
+        except BaseException:
+            await txn.rollback()  # locks and heart beat must not outlive it
             raise
 
 
@@ -117,11 +119,10 @@ async def write(state: SessionState, body: Callable[[WriteContext], Awaitable[T]
         return await _in_transaction(state, state.txn, body)
     attempt = 0
     while True:
-        schema = state.schema
         txn = await state.server.storage.begin(pessimistic=False)
         try:
             result = await _once(state, txn, body)
-            await _commit(state, txn, schema)
+            await _commit(state, txn)
             return result
         except DbError as error:
             await txn.rollback()
@@ -152,6 +153,14 @@ async def _once(state: SessionState, txn: Transaction, body: Callable[[WriteCont
     ts = txn.for_update_ts if txn.pessimistic else txn.ts
     reader = OverlayReader(state.server.storage.snapshot(ts), txn)
     ctx = WriteContext(txn=txn, reader=reader, zone=state.zone(), warn=state.warn)
+    txn.lock_wait_ms = int(state.variables.get("innodb_lock_wait_timeout")) * 1000
     result = await body(ctx)
-    txn.write(ctx.changes)
+    mark = txn.savepoint()
+    try:
+        txn.write(ctx.changes, ctx.unread)
+    except BaseException:
+        txn.rollback_to(mark)  # a transaction or an entry that is too large shows half-way
+        raise
+    for table_id, table in ctx.tables.items():
+        txn.written_tables.setdefault(table_id, table)
     return result

@@ -4,6 +4,10 @@ The transaction is committed exactly when the primary's commit record is. Before
 background); after it nothing is undone. When the primary's commit was sent and no definite answer came, the outcome is
 unknown and said to be so (`UndeterminedError`), never guessed.
 
+A `before_commit` check of the caller runs between the two phases: after every lock is in place and the commit timestamp is
+taken, and again with every other commit timestamp. What it raises rolls the transaction back. Its purpose: whoever changes what
+the check looks at, and reads at a later timestamp, meets either the refusal or this transaction's locks or writes.
+
 Invariants: the commit timestamp is taken after the last prewrite was answered; no key is committed before the primary; once a
 primary commit may have been carried out no rollback is sent. 1PC and async commit are asked for only by flag; a store that
 declines (answers 0) is followed with two phases.
@@ -11,7 +15,7 @@ declines (answers 0) is followed with two phases.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -58,6 +62,9 @@ class CommitPlan:
     for_update_ts: int = 0
     try_one_pc: bool = False
     use_async_commit: bool = False
+    before_commit: Callable[[], Awaitable[None]] | None = (
+        None  # excludes 1PC and async commit, which have no second phase
+    )
 
 
 class TwoPhaseCommitter:
@@ -67,7 +74,8 @@ class TwoPhaseCommitter:
         self._context, self._plan, self._heart_beat = context, plan, heart_beat
         self._writes = [mutation for mutation in plan.mutations if not mutation.is_only_check]
         self._size = sum(mutation.size for mutation in plan.mutations)
-        self._async = plan.use_async_commit and self._is_small()
+        self._async = plan.use_async_commit and plan.before_commit is None and self._is_small()
+        self._one_pc = plan.try_one_pc and plan.before_commit is None
         self._min_commit_ts = 0
         self._one_pc_ts = 0
         self._floor_ts = 0
@@ -79,7 +87,7 @@ class TwoPhaseCommitter:
 
     async def execute(self) -> int:
         """Commit; returns the commit timestamp (0 when there were only checks). Raises TxnClientError, DbError."""
-        decided_by_prewrite = self._async or self._plan.try_one_pc
+        decided_by_prewrite = self._async or self._one_pc
         committing = False
         try:
             await self._prewrite_all()
@@ -110,7 +118,7 @@ class TwoPhaseCommitter:
         context = self._context
         backoffer = context.new_backoffer(PREWRITE_BUDGET_MS)
         batches = await self._batches(self._plan.mutations, backoffer, keys_only=False)
-        one_pc = self._plan.try_one_pc and len(batches) == 1
+        one_pc = self._one_pc and len(batches) == 1
         if self._async or one_pc:  # whoever reads after this commit with a newer timestamp must see it
             self._floor_ts = await context.pd.timestamp()
         if len(batches) > 1 or self._plan.pessimistic:
@@ -172,6 +180,8 @@ class TwoPhaseCommitter:
                     batch.region, "KvPrewrite", request, backoffer=backoffer, timeout_s=WRITE_TIMEOUT_S
                 )
             except (RegionStale, UndeterminedResult) as error:  # repeating a prewrite is harmless
+                if isinstance(error, UndeterminedResult):
+                    backoffer.rpc_error = RpcError(str(error))
                 await backoffer.backoff(kinds.REGION_MISS, error)
                 parts = await self._batches(batch.mutations, backoffer, keys_only=False)
                 still_one = one_pc and len(parts) == 1
@@ -211,9 +221,8 @@ class TwoPhaseCommitter:
 
     async def _commit_primary(self) -> int:
         """Commit the batch with the primary; a single raft entry, so all of it or nothing."""
-        context = self._context
-        backoffer = context.new_backoffer(COMMIT_BUDGET_MS)
-        commit_ts = await context.pd.timestamp()
+        backoffer = self._context.new_backoffer(COMMIT_BUDGET_MS)
+        commit_ts = await self._take_commit_ts()
         done: set[bytes] = set()
         while True:
             try:
@@ -224,7 +233,7 @@ class TwoPhaseCommitter:
                 break
             except CommitTsExpired as error:
                 await backoffer.backoff(kinds.REGION_MISS, error)
-                commit_ts = await context.pd.timestamp()
+                commit_ts = await self._take_commit_ts()
             except TxnClientError:
                 raise  # a definite no: nothing was committed
             except RegionStale as error:
@@ -237,6 +246,12 @@ class TwoPhaseCommitter:
         rest = [mutation for mutation in self._writes if mutation.key not in done]
         if rest:
             self._spawn_commit(rest, commit_ts)
+        return commit_ts
+
+    async def _take_commit_ts(self) -> int:
+        commit_ts = await self._context.pd.timestamp()
+        if self._plan.before_commit is not None:
+            await self._plan.before_commit()
         return commit_ts
 
     async def _commit_pause(self, backoffer: Backoffer, cause: DbError) -> None:

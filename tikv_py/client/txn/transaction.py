@@ -11,7 +11,7 @@ pessimistic locks stay until the end, as in MySQL.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from tikv_py.client.errors import TxnClosed, UndeterminedError
@@ -199,8 +199,11 @@ class Transaction:
 
     # ---- ending ----
 
-    async def commit(self) -> int:
+    async def commit(self, before_commit: Callable[[], Awaitable[None]] | None = None) -> int:
         """Commit; returns the commit timestamp, 0 when nothing was written.
+
+        `before_commit` runs when all locks are in place and the commit timestamp is taken; what it raises is raised here after
+        all was rolled back (see `committer`).
 
         Raises WriteConflictError, KeyExistsError, TxnAborted, UndeterminedError and others; the transaction is over either way.
         """
@@ -222,6 +225,7 @@ class Transaction:
             for_update_ts=max(self._locks.for_update_ts, self.start_ts) if self.pessimistic else 0,
             try_one_pc=self.options.try_one_pc,
             use_async_commit=self.options.use_async_commit,
+            before_commit=before_commit,
         )
         heart_beat = self._locks.heart_beat or HeartBeat(self._context, plan.primary, self.start_ts, self._begun_at)
         try:
