@@ -78,14 +78,11 @@ class PessimisticLocks:
                 [key for key in wanted if key not in self.held], max(call.for_update_ts, self._start_ts), what="undo"
             )
             if first:
-                self.primary = None
+                self.stop()
+                self.primary = self.heart_beat = None
             raise
         for key in wanted:
             self.held[key] = call.for_update_ts
-        if self.heart_beat is None:
-            assert self.primary is not None
-            self.heart_beat = HeartBeat(self._context, self.primary, self._start_ts, self._begun_at)
-            self.heart_beat.start(MANAGED_TTL_MS)
         return call.values
 
     async def _lock_all(self, wanted: list[bytes], call: LockCall) -> None:
@@ -95,6 +92,9 @@ class PessimisticLocks:
         if self.primary in wanted and self.primary not in self.held:
             assert self.primary is not None
             await self._lock_keys([self.primary], call, backoffer)
+            if self.heart_beat is None:  # now, because waiting for the others may outlast the lock
+                self.heart_beat = HeartBeat(self._context, self.primary, self._start_ts, self._begun_at)
+                self.heart_beat.start(MANAGED_TTL_MS)
             rest = [key for key in wanted if key != self.primary]
         if rest:
             await self._lock_keys(rest, call, backoffer)

@@ -53,12 +53,21 @@ def acquire(
     value = None if found is None else reader.value_of(key, found[1])
     if lock is not None:
         if props.for_update_ts > lock.for_update_ts:
-            txn.put_lock(
-                key, replace(lock, for_update_ts=props.for_update_ts, ttl_ms=max(lock.ttl_ms, props.lock_ttl_ms))
-            )
+            txn.put_lock(key, _renewed(lock, props))
     elif value is not None or not props.lock_only_if_exists:
         txn.put_lock(key, _new_lock(props))
     return value
+
+
+def _renewed(lock: Lock, props: LockProps) -> Lock:
+    """A reservation taken again; the primary may be another one when the first statement that locked was given up."""
+    return replace(
+        lock,
+        primary=props.primary,
+        for_update_ts=props.for_update_ts,
+        ttl_ms=max(lock.ttl_ms, props.lock_ttl_ms),
+        min_commit_ts=max(lock.min_commit_ts, props.min_commit_ts),
+    )
 
 
 def _new_lock(props: LockProps) -> Lock:
