@@ -1,6 +1,7 @@
 """ALTER TABLE and indexes: changes of one table's definition, and the transaction every schema change runs in.
 
 CREATE INDEX first makes the index write-only, so that every write keeps it up to date, then fills it, then makes it public.
+DROP INDEX goes the same way back: write-only until no server reads it, then gone.
 Changes of column types are limited to those that leave stored values as they are.
 """
 
@@ -43,7 +44,7 @@ from tidb_py.executor.insert import zero_value
 from tidb_py.session.storage import Storage, Transaction
 
 Node = Any
-SETTLE_S = 0.1
+LEASE_S = 1.5  # within it every server has looked at the schema (`server.app.RELOAD_INTERVAL_S`)
 TableChange = Callable[[TableInfo, MetaWriter], Awaitable[TableInfo]]
 
 
@@ -109,7 +110,6 @@ class AlterExecutor:
 
         table = await self._alter_table(database, name, start)
         added = table.indexes[-1]
-        await asyncio.sleep(SETTLE_S)  # commits that looked at the schema just before it changed are through
         try:
             await Backfill(self._storage, table, added).run()
         except BaseException:
@@ -122,7 +122,24 @@ class AlterExecutor:
 
         await self._alter_table(database, name, publish)
 
+    async def _retire(self, database: str, name: str, chosen: Callable[[IndexInfo], bool]) -> None:
+        """Make indexes write-only and wait until no server reads them: only then may writers leave out their entries."""
+        retired = False
+
+        async def change(table: TableInfo, _meta: MetaWriter) -> TableInfo:
+            nonlocal retired
+            retired = any(chosen(i) and i.state == PUBLIC for i in table.indexes)
+            indexes = tuple(replace(i, state=WRITE_ONLY) if chosen(i) else i for i in table.indexes)
+            return replace(table, indexes=indexes, by_name={})
+
+        if any(chosen(i) and i.state == PUBLIC for i in self._catalog.schema.table(database, name).indexes):
+            await self._alter_table(database, name, change)
+        if retired:
+            await asyncio.sleep(LEASE_S)
+
     async def _drop_index(self, database: str, name: str, index: str) -> None:
+        await self._retire(database, name, lambda i: i.name.lower() == index.lower())
+
         async def change(table: TableInfo, _meta: MetaWriter) -> TableInfo:
             found = table.index(index)
             if found is None:
@@ -230,6 +247,11 @@ class AlterExecutor:
             await self._add_index(where, name, index, parts, kind)
 
     async def _drop_column(self, where: str, name: str, column_name: str) -> None:
+        dropped = self._catalog.schema.table(where, name).column(column_name)
+        if dropped is not None and not dropped.ft.flags & PRI_KEY_FLAG:
+            offset = dropped.offset
+            await self._retire(where, name, lambda i: len(i.columns) == 1 and i.columns[0].offset == offset)
+
         async def change(table: TableInfo, _meta: MetaWriter) -> TableInfo:
             column = table.column(column_name)
             if column is None:
