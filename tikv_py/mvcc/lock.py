@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core_py.codec import number
@@ -89,11 +89,30 @@ class Lock:
         primary, pos = number.decode_compact_bytes(data, 1)
         start_ts, pos = number.decode_var_u64(data, pos)
         ttl_ms, pos = number.decode_var_u64(data, pos)
-        if pos == len(data):
-            return cls(lock_type, primary, start_ts, ttl_ms)
-        return cls(lock_type, primary, start_ts, ttl_ms, **_optional_parts(data, pos))
+        size = len(data)
+        short_value: bytes | None = None
+        if pos + 1 < size and data[pos] == _SHORT_VALUE:
+            end = pos + 2 + data[pos + 1]
+            if end > size:
+                raise CodecError("the lock's short value is truncated")
+            short_value = data[pos + 2 : end]
+            pos = end
+        # What nearly every lock has is read straight on, in the order it is written; the rest takes the general way.
+        for_update_ts = txn_size = min_commit_ts = 0
+        if pos + 9 <= size and data[pos] == _FOR_UPDATE_TS:
+            for_update_ts = number.decode_u64(data, pos + 1)
+            pos += 9
+        if pos + 9 <= size and data[pos] == _TXN_SIZE:
+            txn_size = number.decode_u64(data, pos + 1)
+            pos += 9
+        if pos + 9 <= size and data[pos] == _MIN_COMMIT_TS:
+            min_commit_ts = number.decode_u64(data, pos + 1)
+            pos += 9
+        lock = cls(lock_type, primary, start_ts, ttl_ms, short_value, for_update_ts, txn_size, min_commit_ts)
+        return lock if pos == size else replace(lock, **_optional_parts(data, pos))
 
 
+_SHORT_VALUE, _FOR_UPDATE_TS, _TXN_SIZE, _MIN_COMMIT_TS = b"vftc"
 _U64_TAGS = {ord("f"): "for_update_ts", ord("t"): "txn_size", ord("c"): "min_commit_ts", ord("g"): "generation"}
 
 
