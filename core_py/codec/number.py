@@ -65,10 +65,32 @@ def decode_f64(data: bytes, pos: int = 0) -> float:
     return float(_F64.unpack(_U64.pack(bits))[0])
 
 
+# Timestamps take nine bytes, and there is one in every record: they are spread and joined seven bits at a time by masks.
+_MORE = 0x8080808080808080
+
+
+def _join_groups(low: int) -> int:
+    """The low 56 bits of a varint from its first eight bytes, read little-endian."""
+    low = (low & 0x007F007F007F007F) | (low & 0x7F007F007F007F00) >> 1
+    low = (low & 0x00003FFF00003FFF) | (low & 0x3FFF00003FFF0000) >> 2
+    return (low & 0x000000000FFFFFFF) | (low & 0x0FFFFFFF00000000) >> 4
+
+
+def _encode_nine(value: int) -> bytes:
+    """A varint of 57 to 63 bits."""
+    low = value & 0x00FFFFFFFFFFFFFF
+    low = (low & 0x0FFFFFFF) | (low & 0x00FFFFFFF0000000) << 4
+    low = (low & 0x00003FFF00003FFF) | (low & 0x0FFFC0000FFFC000) << 2
+    low = (low & 0x007F007F007F007F) | (low & 0x3F803F803F803F80) << 1
+    return _U64_LE.pack(low | _MORE) + bytes((value >> 56,))
+
+
 def encode_var_u64(value: int) -> bytes:
     """LEB128: seven bits a byte, low bits first; at most ten bytes."""
     if value < 0x80:
         return bytes((value,))
+    if 1 << 56 <= value < 1 << 63:
+        return _encode_nine(value)
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -79,6 +101,10 @@ def encode_var_u64(value: int) -> bytes:
 
 def decode_var_u64(data: bytes, pos: int = 0) -> tuple[int, int]:
     """Return (value, position after it)."""
+    if pos + 9 <= len(data) and data[pos] >= 0x80 and data[pos + 8] < 0x80:
+        low = int(_U64_LE.unpack_from(data, pos)[0])
+        if low & _MORE == _MORE:
+            return _join_groups(low) | data[pos + 8] << 56, pos + 9
     value = shift = 0
     end = min(len(data), pos + 10)
     while pos < end:

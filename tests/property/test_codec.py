@@ -163,3 +163,17 @@ def test_decimal_wider_than_int64_decodes_vectorised() -> None:
 def test_decimal_that_does_not_fit_is_refused() -> None:
     with pytest.raises(CodecError, match="does not fit"):
         decimal_codec.encode(Decimal("1000"), 3, 0)
+
+
+@given(st.integers(1 << 50, (1 << 64) - 1))
+def test_long_varints_equal_the_plain_loop(value: int) -> None:
+    plain, rest = bytearray(), value
+    while rest >= 0x80:
+        plain.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    plain.append(rest)
+    assert number.encode_var_u64(value) == bytes(plain)
+    assert number.decode_var_u64(b"\xff" + plain + b"\x80", 1) == (value, 1 + len(plain))
+    for cut in range(len(plain)):
+        with pytest.raises(CodecError):
+            number.decode_var_u64(bytes(plain[:cut]))

@@ -19,6 +19,9 @@ class LockType(enum.Enum):
     PESSIMISTIC = b"S"
 
 
+_TYPES = {ord(kind.value): kind for kind in LockType}
+
+
 @dataclass(frozen=True, slots=True)
 class Lock:
     """A decoded lock. Timestamps are TSO values, `ttl_ms` counts from the physical part of `start_ts`."""
@@ -82,10 +85,9 @@ class Lock:
     @classmethod
     def from_bytes(cls, data: bytes) -> Lock:
         """Decode. Raises CodecError."""
-        try:
-            lock_type = LockType(data[:1])
-        except ValueError:
-            raise CodecError(f"lock type {data[:1]!r} is unknown") from None
+        lock_type = _TYPES.get(data[0]) if data else None
+        if lock_type is None:
+            raise CodecError(f"lock type {data[:1]!r} is unknown")
         primary, pos = number.decode_compact_bytes(data, 1)
         start_ts, pos = number.decode_var_u64(data, pos)
         ttl_ms, pos = number.decode_var_u64(data, pos)
