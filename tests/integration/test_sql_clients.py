@@ -84,3 +84,51 @@ def test_explain_names_what_it_shows(db: Any) -> None:
     assert 'range:["x"]' in text("select * from e where s = 'x'")
     assert "upper(t1.e.s)" in text("select upper(s) from e")
     assert "Point_Get_1 1.00" in text("select * from e where id = 1")
+
+
+def test_statements_are_measured_by_their_type(server: RunningServer, db: Any) -> None:
+    if server.server is None:
+        pytest.skip("the server is another process")
+    registry = server.registry
+
+    def value(name: str, **labels: str) -> float:
+        return registry.get_sample_value(name, labels) or 0.0
+
+    def counts() -> dict[str, float]:
+        out = {"transactions": value("tidb_session_transaction_duration_seconds_count")}
+        for sql_type in ("Select", "Insert", "Update", "CreateTable", "Begin", "Commit", "Other"):
+            out[sql_type] = value("tidb_executor_statement_total", type=sql_type)
+            for phase in ("parse", "compile", "execute"):
+                name = f"tidb_session_{phase}_duration_seconds_count"
+                out[f"{phase} {sql_type}"] = value(name, sql_type=sql_type)
+            out[f"handle {sql_type}"] = value("tidb_server_handle_query_duration_seconds_count", sql_type=sql_type)
+        return out
+
+    before = counts()
+    rows(db, "create table m (id int primary key, v int)")
+    rows(db, "insert into m values (1, 1)")
+    rows(db, "begin")
+    rows(db, "update m set v = 2")
+    rows(db, "commit")
+    rows(db, "select * from m where v > 0")
+    assert code(db, "nonsense") == 1064
+    rows(db, "select 1")
+    rows(db, "select v from m where id = 1")  # needs no parser
+    rows(db, "select v from m where id = 2")
+    grown = {name: after - before[name] for name, after in counts().items() if after != before[name]}
+    handled = {"Select": 4, "Insert": 1, "Update": 1, "CreateTable": 1, "Begin": 1, "Commit": 1, "Other": 1}
+    for sql_type, number in handled.items():
+        assert grown[sql_type] == grown[f"execute {sql_type}"] == number
+        assert grown[f"handle {sql_type}"] in (number - 1, number)  # the last one is counted after its answer
+    assert grown["parse Select"] == 2
+    assert grown["compile Select"] == 2
+    assert grown["transactions"] == 2  # the INSERT's own, and ours
+    assert value("tidb_domain_load_schema_duration_seconds_count") >= 1
+
+
+def test_a_dump_may_create_a_database_that_exists(db: Any) -> None:
+    assert rows(db, "show create database if not exists t1")[0][1].startswith(
+        "CREATE DATABASE /*!32312 IF NOT EXISTS*/ `t1`"
+    )
+    rows(db, rows(db, "show create database if not exists t1")[0][1])
+    assert rows(db, "select file_name from information_schema.files") == []

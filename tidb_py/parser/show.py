@@ -62,8 +62,8 @@ def parse_describe(c: Cursor) -> ast.Statement:
 
 def _show_create(c: Cursor) -> ast.Statement:
     if c.accept("DATABASE") or c.accept("SCHEMA"):
-        c.accept("IF", "NOT", "EXISTS")
-        return ast.Show("create database", database=c.name())
+        tolerant = c.accept("IF", "NOT", "EXISTS")
+        return ast.Show("create database", database=c.name(), full=tolerant)
     if c.accept("USER"):
         return ast.Show("create user", c.name())
     c.expect("TABLE")

@@ -20,7 +20,7 @@ from core_py.errors import DbError
 from core_py.ports import Clock
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
-from tidb_py.catalog.infoschema import Catalog
+from tidb_py.catalog.infoschema import Catalog, InfoSchema
 from tidb_py.mysql.auth import Account, RsaKey
 from tidb_py.server.config import TidbConfig, load_ssl
 from tidb_py.server.context import ServerContext
@@ -56,7 +56,8 @@ class SqlServer:
         self.metrics = ServerMetrics(registry, self._report)
         self.state = ServerState(
             storage=storage, catalog=Catalog(storage), now=self._now, sleep=asyncio.sleep,
-            processes=self._processes, kill=self._kill, on_statement=self.metrics.statement,
+            processes=self._processes, kill=self._kill, monotonic=clock.monotonic,
+            on_transaction=self.metrics.transaction,
         )  # fmt: skip
         self._sessions: dict[int, Session] = {}
         self.context: ServerContext | None = None
@@ -166,7 +167,7 @@ class SqlServer:
         """What an empty cluster starts with; several servers may do it at once."""
         for attempt in range(BOOTSTRAP_ATTEMPTS):
             try:
-                schema = await self.state.catalog.reload()
+                schema = await self._reload()
                 if schema.find("mysql", "user") is not None:
                     return
                 for statement in users.BOOTSTRAP:
@@ -178,12 +179,19 @@ class SqlServer:
                 self._log.warning("bootstrap failed, trying again", error=str(error))
                 await asyncio.sleep(min(2.0, 0.1 * 2**attempt))
 
+    async def _reload(self) -> InfoSchema:
+        before, began = self.state.catalog.schema.version, self._clock.monotonic()
+        schema = await self.state.catalog.reload()
+        if schema.version != before:
+            self.metrics.schema_loaded(self._clock.monotonic() - began)
+        return schema
+
     async def _reload_loop(self) -> None:
         """Follow other servers' DDL."""
         while True:
             await asyncio.sleep(RELOAD_INTERVAL_S)
             try:
-                await self.state.catalog.reload()
+                await self._reload()
             except DbError as error:
                 self._log.warning("schema reload failed", error=str(error))
 

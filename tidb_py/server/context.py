@@ -10,6 +10,7 @@ from typing import Protocol
 
 from tidb_py.mysql.auth import Account, AuthCache, RsaKey
 from tidb_py.server.handler import Session
+from tidb_py.session.times import StatementTimes
 
 
 class LiveConnection(Protocol):
@@ -27,8 +28,11 @@ class ServerObserver(Protocol):
     def connected(self, open_connections: int) -> None:
         """The number of connections changed."""
 
-    def query(self, kind: str, result: str, seconds: float) -> None:
-        """A command was answered."""
+    def query(self, kind: str, result: str, seconds: float, sql_type: str) -> None:
+        """A command was answered; `sql_type` is that of its last statement, or the command's own name."""
+
+    def statement(self, times: StatementTimes, seconds: float) -> None:
+        """A statement was answered, its rows included."""
 
     def handshake_timeout(self, connection_id: int, host: str) -> None:
         """A client (or the look-up of its account) took too long to log in; the connection was closed."""

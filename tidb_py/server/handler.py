@@ -14,6 +14,7 @@ from core_py.vector.arrow import Vec
 from core_py.vector.fieldtype import FieldType
 from tidb_py.mysql.responses import ColumnDef
 from tidb_py.mysql.statement import ParamValue
+from tidb_py.session.times import StatementTimes
 
 Batch = Sequence[Vec]  # one Arrow array per column, all of one length
 
@@ -69,6 +70,8 @@ class Prepared:
 
 class Session(Protocol):
     """One client's SQL session."""
+
+    times: StatementTimes  # of the statement that ran last
 
     @property
     def status(self) -> int:

@@ -23,7 +23,7 @@ from tidb_py.mysql.constants import CURSOR_TYPE_READ_ONLY, Capability, ColumnTyp
 from tidb_py.mysql.errors import ProtocolError
 from tidb_py.mysql.handshake import HandshakeResponse, SslRequest
 from tidb_py.mysql.resultset import encode_binary_rows, encode_text_rows
-from tidb_py.mysql.statement import StatementParams
+from tidb_py.mysql.statement import ParamValue, StatementParams
 from tidb_py.mysql.wire import lenenc_int
 from tidb_py.server.context import ServerContext
 from tidb_py.server.handler import Batch, Done, NeedFile, Prepared, Result, ResultSet, Session
@@ -185,6 +185,7 @@ class ClientConnection:
                 return
             started = context.monotonic()
             kind, outcome = type(event).__name__, "OK"
+            sql_type = kind
             try:
                 async with context.tokens:
                     await self._dispatch(event)
@@ -197,7 +198,9 @@ class ClientConnection:
                 outcome = "Error"
                 context.observer.unexpected(self.connection_id, error)
                 wire.write(self._conn.send(responses.err(1105, f"{type(error).__name__}: {error}")))
-            context.observer.query(kind, outcome, context.monotonic() - started)
+            if isinstance(event, (cmd.Query, cmd.StmtExecute)) and self._session is not None:
+                sql_type = self._session.times.sql_type
+            context.observer.query(kind, outcome, context.monotonic() - started, sql_type)
             await wire.drain()
 
     async def _dispatch(self, event: object) -> None:
@@ -239,8 +242,12 @@ class ClientConnection:
             statements = session.split(sql) or [sql]
         last = len(statements) - 1
         for i, statement in enumerate(statements):
-            result = await session.execute(statement)
-            await self._answer(result, binary=False, more=i < last)
+            began = self._context.monotonic()
+            try:
+                result = await session.execute(statement)
+                await self._answer(result, binary=False, more=i < last)
+            finally:
+                self._context.observer.statement(session.times, self._context.monotonic() - began)
 
     async def _answer(self, result: Result, *, binary: bool, more: bool) -> None:
         more_flag = int(Status.MORE_RESULTS) if more else 0
@@ -380,6 +387,13 @@ class ClientConnection:
         statement = self._statement(event.statement_id, "mysqld_stmt_execute")
         statement.cursor = None
         values = statement.params.decode(event.body)
+        session, began = self._live, self._context.monotonic()
+        try:
+            await self._execute(statement, event, values)
+        finally:
+            self._context.observer.statement(session.times, self._context.monotonic() - began)
+
+    async def _execute(self, statement: _Statement, event: cmd.StmtExecute, values: list[ParamValue]) -> None:
         result = await self._live.execute_prepared(event.statement_id, values)
         if isinstance(result, ResultSet) and event.cursor_flags & CURSOR_TYPE_READ_ONLY:
             statement.cursor = _Cursor(result, aiter(result.batches))

@@ -38,6 +38,7 @@ from tidb_py.session.point_plan import PointPlans
 from tidb_py.session.query import collect, column_def, plan_query, reader_for, run_query
 from tidb_py.session.show import rows_result, show
 from tidb_py.session.state import ServerState, SessionState
+from tidb_py.session.times import StatementTimes, sql_type_of
 
 PARSE_CACHE = 512  # texts; statements are values and are shared
 PARSE_CACHE_TEXT = 4096  # longer texts (bulk inserts) are not kept
@@ -56,6 +57,7 @@ class Session:
         self._named: dict[str, tuple[ast.Statement, int]] = {}
         self._next_statement = 1
         self._points = PointPlans(self.state)
+        self.times = StatementTimes(server.monotonic, server.on_transaction)
         self._cache: OrderedDict[str, ast.Statement] = OrderedDict()
 
     @property
@@ -89,14 +91,19 @@ class Session:
         if self.state.txn is not None or self.state.autocommit:
             point = self._points.of_text(sql)
             if point is not None:
+                self.times.start("Select")
                 return await self._points.run(*point)
         return await self._guarded(lambda: self._parse(sql), ())
 
     async def _guarded(self, statement: Callable[[], ast.Statement], params: Sequence[Constant]) -> Result:
-        state = self.state
+        state, times = self.state, self.times
         state.statement_time = state.server.now()
+        times.start()
+        began = times.monotonic()
         try:
             parsed = statement()
+            times.parse_s = times.monotonic() - began
+            times.sql_type = sql_type_of(parsed)
             if not (
                 isinstance(parsed, ast.Show) and parsed.kind in ("warnings", "errors", "count warnings", "count errors")
             ):
@@ -106,6 +113,8 @@ class Session:
             state.warnings.append(("Error", error.mysql_code, error.message))
             state.row_count = -1
             raise
+        finally:
+            times.transaction_is(state.txn)
         if isinstance(result, Done):
             state.row_count = result.affected
         return result
@@ -134,14 +143,22 @@ class Session:
         return _DONE
 
     async def _write(self, body: Callable[[WriteContext], Awaitable[Done]]) -> Done:
-        return await transactions.write(self.state, body)
+        alone = self.state.txn is None and self.state.autocommit
+        began = self.times.monotonic()
+        try:
+            return await transactions.write(self.state, body)
+        finally:
+            if alone:  # the statement was a transaction of its own
+                self.times.on_transaction(self.times.monotonic() - began)
 
     async def _query(self, statement: ast.SqlNode, params: Sequence[Constant]) -> Result:
         node, state = statement.node, self.state
         if node.args.get("into") is not None:
             raise NotSupported("SELECT ... INTO is not supported")
         await transactions.ensure(state)
+        began = self.times.monotonic()
         plan = plan_query(state, node, params, statement.text)
+        self.times.compile_s = self.times.monotonic() - began
         if node.args.get("locks") and state.txn is not None and state.txn.pessimistic:
             return await transactions.write(state, lambda ctx: self._locked_query(plan, node, ctx, params))
         return await run_query(state, plan, await reader_for(state, plan))
@@ -377,6 +394,7 @@ class Session:
         if self.state.txn is not None or self.state.autocommit:
             point = self._points.of_prepared(known[1], params)
             if point is not None:
+                self.times.start("Select")
                 return await self._points.run(*point)
         return await self._guarded(lambda: known[0], params)
 
@@ -411,6 +429,7 @@ class Session:
     async def close(self) -> None:
         """The client is gone."""
         await transactions.rollback(self.state)
+        self.times.transaction_is(None)
 
 
 def _text(value: Constant) -> str | None:

@@ -161,7 +161,8 @@ def _create_table(state: SessionState, statement: Show) -> Made:
 
 def _create_database(state: SessionState, statement: Show) -> Made:
     database = state.schema.database(statement.database)
-    text = f"CREATE DATABASE {name(database.name)} /*!40100 DEFAULT CHARACTER SET utf8mb4 */"
+    tolerant = "/*!32312 IF NOT EXISTS*/ " if statement.full else ""
+    text = f"CREATE DATABASE {tolerant}{name(database.name)} /*!40100 DEFAULT CHARACTER SET utf8mb4 */"
     return ["Database", "Create Database"], [(database.name, text)]
 
 

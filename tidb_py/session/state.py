@@ -31,7 +31,8 @@ class ServerState:
     global_variables: dict[str, str] = field(default_factory=dict)
     processes: Callable[[], list[tuple[int, str, str, str]]] = list
     kill: Callable[[int], bool] = lambda _id: False
-    on_statement: Callable[[str, float], None] = lambda _kind, _seconds: None
+    monotonic: Callable[[], float] = lambda: 0.0
+    on_transaction: Callable[[float], None] = lambda _seconds: None  # one ended, after so many seconds
 
 
 @dataclass(slots=True)

@@ -25,6 +25,7 @@ class RunningServer:
         self.port = 0
         self.server: SqlServer | None = None
         self.storage: MemoryStorage | None = None
+        self.registry = CollectorRegistry()
         running = os.environ.get("TIDB_PY_TEST_PORT")
         if running:  # the same tests against a cluster that runs already
             self.port = int(running)
@@ -50,7 +51,7 @@ class RunningServer:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self.storage = MemoryStorage()
         config = TidbConfig(host="127.0.0.1", port=0)
-        self.server = SqlServer(config, self.storage, registry=CollectorRegistry(), clock=SystemClock())
+        self.server = SqlServer(config, self.storage, registry=self.registry, clock=SystemClock())
         await self.server.start()
         self.port = self.server.port
         self._ready.set()
