@@ -132,3 +132,34 @@ def test_a_dump_may_create_a_database_that_exists(db: Any) -> None:
     )
     rows(db, rows(db, "show create database if not exists t1")[0][1])
     assert rows(db, "select file_name from information_schema.files") == []
+
+
+def test_bulk_statements_treat_duplicates_as_single_rows_do(db: Any) -> None:
+    """The same rows in one long statement and one by one leave the same table."""
+    given = [(i % 90, i % 70 if i % 11 else None, f"s{i}", i / 4) for i in range(200)]
+    texts = [f"({a},{'NULL' if b is None else b},'{c}',{d})" for a, b, c, d in given]
+    forms = {
+        "insert ignore into {} values {}": "", "replace into {} values {}": "",
+        "insert into {} values {}": (
+            " on duplicate key update s = values(s), n = n + values(n), f = f + 1, u = u, d = default"
+        ),
+    }  # fmt: skip
+    for form, tail in forms.items():
+        affected = []
+        for table in ("bulk", "single"):
+            rows(db, f"drop table if exists {table}")
+            rows(
+                db,
+                f"create table {table} (id int primary key, u int unique, s varchar(9), n decimal(9,2), f float default 1.1, "
+                "d int default 7, key (s))",
+            )
+            names = f"{table} (id, u, s, n)"
+            with db.cursor() as cursor:
+                if table == "bulk":
+                    affected.append(cursor.execute(form.format(names, ", ".join(texts)) + tail))
+                else:
+                    affected.append(sum(cursor.execute(form.format(names, text) + tail) for text in texts))
+        content = rows(db, "select * from bulk order by id")
+        assert content == rows(db, "select * from single order by id")
+        assert rows(db, "select s from bulk where s > '' order by s") == sorted((r[2],) for r in content)
+        assert affected[0] == affected[1]

@@ -105,6 +105,10 @@ class Inserter:
             for row, handle in zip(made, handles, strict=True):
                 keys += writer.unique_keys(row, handle, check_handle=check_handle)
             await writer.prefetch(keys)
+            if self._mode in ("replace", "update") and len(made) > 1:
+                pairs = zip(made, handles, strict=True)
+                found_rows = [writer.conflict(row, handle, check_handle=check_handle) for row, handle in pairs]
+                await writer.prefetch_rows({c.handle for c in found_rows if c is not None})
         result = self.result
         for row, handle in zip(made, handles, strict=True):
             result.records += 1

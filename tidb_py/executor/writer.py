@@ -67,6 +67,7 @@ class StatementWriter:
         self._encoder = TableEncoder(table, ctx.zone)
         self._scan = full_scan(table, ctx.zone)
         self._known: dict[bytes, bytes | None] = {}
+        self._decoded: dict[bytes, tuple[bytes, Row]] = {}  # rows that were decoded together, by key, with their text
 
     def unique_keys(self, row: Row, handle: int, *, check_handle: bool) -> list[bytes]:
         """The keys that must be free for a row."""
@@ -141,7 +142,19 @@ class StatementWriter:
         key = self._encoder.record_key(handle)
         await self.prefetch([key])
         value = self._value(key)
-        return None if value is None else self.decode([key], [value])[0]
+        if value is None:
+            return None
+        known = self._decoded.get(key)
+        return list(known[1]) if known is not None and known[0] is value else self.decode([key], [value])[0]
+
+    async def prefetch_rows(self, handles: Iterable[int]) -> None:
+        """Read and decode rows together, of which `row` would make one request and one decoding each."""
+        keys = [self._encoder.record_key(handle) for handle in handles]
+        await self.prefetch(keys)
+        found = {key: value for key in keys if (value := self._value(key)) is not None}
+        if found:
+            rows = self.decode(list(found), list(found.values()))
+            self._decoded |= {k: (v, r) for (k, v), r in zip(found.items(), rows, strict=True)}
 
     def decode(self, keys: Sequence[bytes], values: Sequence[bytes]) -> list[Row]:
         """Stored rows as values."""

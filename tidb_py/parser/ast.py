@@ -174,12 +174,14 @@ class Analyze:
 
 @dataclass(frozen=True, slots=True)
 class BulkInsert:
-    """INSERT of literal rows; each cell is a value and None, or the mark for DEFAULT."""
+    """INSERT or REPLACE of literal rows; each cell is a value and None, or the mark for DEFAULT."""
 
     database: str
     table: str
     columns: tuple[str, ...] | None
     rows: list[list[tuple[object, Any]]]
+    mode: str = "error"  # of a duplicate: error, ignore, replace or update
+    assignments: tuple[Any, ...] = ()  # of ON DUPLICATE KEY UPDATE
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from typing import Any
 
 from sqlglot import expressions as exp
 
-from core_py.vector.arrow import Vec, pa
-from core_py.vector.eval import evaluate
-from core_py.vector.expr import Constant, Expr, Value
-from core_py.vector.fieldtype import FieldType, arrow_type
+from core_py.vector.arrow import pa
+from core_py.vector.eval import EvalContext, evaluate
+from core_py.vector.expr import ColumnRef, Constant, Expr, Value, columns_of
+from core_py.vector.fieldtype import EvalType, FieldType, arrow_type
 from tidb_py.catalog.model import ColumnInfo, TableInfo
 from tidb_py.errors import ColumnCount, NoDatabase, NotNullViolation, NotSupported, SqlError, UnknownColumn
 from tidb_py.executor.build import bind_subplans, open_plan
@@ -117,7 +117,7 @@ async def insert(
 
 
 async def bulk_insert(state: SessionState, statement: BulkInsert, ctx: WriteContext) -> Done:
-    """INSERT of literal rows."""
+    """INSERT and REPLACE of literal rows."""
     node = exp.Table(this=exp.to_identifier(statement.table))
     if statement.database:
         node.set("db", exp.to_identifier(statement.database))
@@ -128,12 +128,14 @@ async def bulk_insert(state: SessionState, statement: BulkInsert, ctx: WriteCont
     for number, cells in enumerate(rows, 1):
         if len(cells) != width:
             raise ColumnCount(f"Column count doesn't match value count at row {number}")
-    inserter = make_inserter(state, target, columns, ctx, "error")
+    inserter = make_inserter(state, target, columns, ctx, statement.mode)
+    if statement.assignments:
+        inserter.update = _updater(state, target, statement.assignments, ())
     await inserter.insert(rows)
     result = inserter.result
     if result.last_insert_id:
         state.last_insert_id = result.last_insert_id
-    info = f"Records: {result.records}  Duplicates: 0  Warnings: {len(state.warnings)}"
+    info = f"Records: {result.records}  Duplicates: {result.duplicates}  Warnings: {len(state.warnings)}"
     return Done(result.affected, result.last_insert_id, len(state.warnings), info)
 
 
@@ -205,20 +207,37 @@ def _updater(
     for item in assignments:
         column = _columns(target, [item.this.name])[0]
         changes.append((column, None if _is_default(item.expression) else lower(item.expression)))
-    types = [arrow_type(c.ft) for c in table.columns]
+    types = [arrow_type(c.ft) for c in table.columns] * 2
+    computed = [expr for _, expr in changes if expr is not None and not _is_plain(expr)]
+    needed = sorted(set().union(*(columns_of(expr) for expr in computed)))
 
     async def update(row: Row, would_be: Row) -> Row:
-        arrays: list[Vec] = [pa.array([v], tp) for v, tp in zip([*row, *would_be], types * 2, strict=True)]
-        out = list(row)
-        ctx = state.eval_context()
+        values: Row = [*row, *would_be]
+        arrays: list[Any] = [None] * len(values)  # only those that are computed with
+        for i in needed:
+            arrays[i] = pa.array([values[i]], types[i])
+        ctx = state.eval_context() if needed or computed else EvalContext()
         ctx.flags = DML_FLAGS
         for column, expr in changes:
-            value = _default(column) if expr is None else evaluate(expr, arrays, 1, ctx)[0].as_py()
-            out[column.offset] = _converted(state, column, value, expr.ft if expr is not None else None, 1)
-            arrays[column.offset] = pa.array([out[column.offset]], types[column.offset])
-        return out
+            value: Value
+            if expr is None:
+                value = _default(column)
+            elif isinstance(expr, ColumnRef) and _is_plain(expr):
+                value = values[expr.offset]
+            else:
+                value = evaluate(expr, arrays, 1, ctx)[0].as_py()
+            at = column.offset
+            values[at] = _converted(state, column, value, expr.ft if expr is not None else None, 1)
+            if arrays[at] is not None:
+                arrays[at] = pa.array([values[at]], types[at])
+        return values[: len(row)]
 
     return update
+
+
+def _is_plain(expr: Expr) -> bool:
+    """Whether an expression is a column whose value can be taken as it is (floats may be rounded by their type)."""
+    return isinstance(expr, ColumnRef) and expr.ft.eval_type is not EvalType.REAL
 
 
 def _is_default(node: Node) -> bool:

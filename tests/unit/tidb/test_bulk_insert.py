@@ -26,13 +26,27 @@ def test_literals() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        f"insert into t values {LONG}, (1 + 1, 2)", f"insert into t values {LONG} on duplicate key update a = 1",
+        f"insert into t values {LONG}, (1 + 1, 2)", f"insert ignore into t values {LONG} on duplicate key update a = 1",
+        f"insert into t values {LONG} as new on duplicate key update a = 1", f"replace t values {LONG}",
         f"insert into t values {LONG}, (?, 1)", f"insert into t values {LONG}, (now(), 1)", f"insert into t values {LONG},",
         f"insert into t values {LONG}, (1, )", f"insert into t values {LONG}, (1 2)", f"insert into t values {LONG}, (1, 2",
-        f"insert into t values {LONG}, (0x41, 2)", f"insert into t values {LONG}, (_binary'a', 2)", f"replace into t values {LONG}",
-        f"insert ignore into t values {LONG}", f"insert into t values {LONG}, (@a, 1)", "insert into t values (1)",
+        f"insert into t values {LONG}, (0x41, 2)", f"insert into t values {LONG}, (_binary'a', 2)",
+        f"insert into t values {LONG}, (@a, 1)", "insert into t values (1)",
         f"insert into t values {LONG} (1, 2)", f"insert into t values {LONG}; select 1", f"insert into t values {LONG}, , (1, 2)",
     ],
 )  # fmt: skip
 def test_anything_else_is_left_to_the_parser(text: str) -> None:
     assert parse_bulk(text) is None
+
+
+def test_what_happens_to_duplicates() -> None:
+    modes = {
+        f"insert into t values {LONG}": "error", f"INSERT\nIGNORE into t values {LONG} ;": "ignore",
+        f"replace into t values {LONG}": "replace",
+        f"insert into t values {LONG} on duplicate key update a = values(a) + 1, b = 'x';": "update",
+    }  # fmt: skip
+    for text, mode in modes.items():
+        found = parse_bulk(text)
+        assert found is not None
+        assert (found.mode, len(found.rows)) == (mode, 200)
+        assert len(found.assignments) == (2 if mode == "update" else 0)
