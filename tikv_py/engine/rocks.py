@@ -33,10 +33,11 @@ from core_py.errors import StorageError, invariant
 from tikv_py.engine.port import KV_CFS, Cursor, Pair, Range, Snapshot, WriteBatch
 
 DEFAULT_CACHE_BYTES = 64 << 20
-MEMTABLE_BYTES = 32 << 20
+DEFAULT_MEMTABLES_BYTES = 96 << 20  # of all column families together; the fullest is flushed beyond it
+MAX_MEMTABLE_BYTES = 32 << 20
 
 
-def _options(cache: Cache, *, whole_database: bool) -> Options:
+def _options(cache: Cache, memtables_bytes: int, *, whole_database: bool) -> Options:
     options = Options(raw_mode=True)
     table = BlockBasedOptions()
     table.set_block_cache(cache)
@@ -45,7 +46,7 @@ def _options(cache: Cache, *, whole_database: bool) -> Options:
     table.set_pin_l0_filter_and_index_blocks_in_cache(True)
     table.set_format_version(5)
     options.set_block_based_table_factory(table)
-    options.set_write_buffer_size(MEMTABLE_BYTES)
+    options.set_write_buffer_size(min(MAX_MEMTABLE_BYTES, memtables_bytes // 2))
     options.set_max_write_buffer_number(4)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_level_compaction_dynamic_level_bytes(True)
@@ -56,7 +57,7 @@ def _options(cache: Cache, *, whole_database: bool) -> Options:
         options.set_max_open_files(1024)
         options.set_keep_log_file_num(2)
         options.set_max_total_wal_size(256 << 20)
-        options.set_db_write_buffer_size(128 << 20)
+        options.set_db_write_buffer_size(memtables_bytes)
     return options
 
 
@@ -243,15 +244,22 @@ def _pinned(items: Iterator[Pair], bounds: Range) -> Iterator[Pair]:
 class RocksEngine(_RocksReader):
     """`tikv_py.engine.port.Engine` on RocksDB. Raises StorageError when the directory cannot be opened."""
 
-    def __init__(self, path: str, cfs: Sequence[str] = KV_CFS, *, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
+    def __init__(
+        self,
+        path: str,
+        cfs: Sequence[str] = KV_CFS,
+        *,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        memtables_bytes: int = DEFAULT_MEMTABLES_BYTES,
+    ) -> None:
         self._path = path
         self._cursors = weakref.WeakSet()
         self._snapshots: weakref.WeakSet[_RocksSnapshot] = weakref.WeakSet()
         cache = Cache(cache_bytes)
         Path(path).mkdir(parents=True, exist_ok=True, mode=0o700)
-        others = {cf: _options(cache, whole_database=False) for cf in cfs if cf != "default"}
+        others = {cf: _options(cache, memtables_bytes, whole_database=False) for cf in cfs if cf != "default"}
         try:
-            self._db: Any = Rdict(path, _options(cache, whole_database=True), column_families=others)
+            self._db: Any = Rdict(path, _options(cache, memtables_bytes, whole_database=True), column_families=others)
         except Exception as error:  # rocksdict raises bare Exception
             raise StorageError(f"data directory {path} cannot be opened: {error}") from error
         self._sources = {cf: self._db if cf == "default" else self._db.get_column_family(cf) for cf in cfs}

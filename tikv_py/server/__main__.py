@@ -26,6 +26,7 @@ from tikv_py.server.config import TikvConfig
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 RAFT_CACHE_BYTES = 8 << 20
+RAFT_MEMTABLES_BYTES = 48 << 20  # log entries live in memory anyway until they are applied
 
 
 class TikvProcess:
@@ -37,7 +38,9 @@ class TikvProcess:
         self._workers = ThreadWorkers(settings.coprocessor.threads)
         directory = Path(settings.storage.data_dir)
         self._kv_db = RocksEngine(str(directory / "db"), cache_bytes=settings.storage.block_cache.capacity)
-        self._raft_db = RocksEngine(str(directory / "raft"), (CF_DEFAULT,), cache_bytes=RAFT_CACHE_BYTES)
+        self._raft_db = RocksEngine(
+            str(directory / "raft"), (CF_DEFAULT,), cache_bytes=RAFT_CACHE_BYTES, memtables_bytes=RAFT_MEMTABLES_BYTES
+        )
         ports = NodePorts(
             transport=GrpcTransport(),
             raft_db=self._raft_db,
