@@ -46,7 +46,7 @@ def parse_bulk(sql: str) -> BulkInsert | None:
     if sql[end:].strip() not in ("", ";"):
         if mode != "error" or _UPDATE.match(sql, end) is None:
             return None
-        conflict = tree("INSERT INTO t VALUES (1) " + sql[end:]).node.args.get("conflict")
+        conflict = tree("INSERT INTO t VALUES (1) " + sql[end:]).node.args.get("conflict")  # noqa: S608 - only parsed
         if conflict is None:
             return None
         mode, assignments = "update", tuple(conflict.expressions)
