@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim import bank_sim, storage_sim
+from tests.sim import bank_sim, sql_sim, storage_sim
 
 REPLAY = "replay: python -m tests.sim --workload {} --seeds 1 --start {} --log"
 
@@ -24,6 +24,14 @@ def test_raw_data(seed: int) -> None:
 def test_bank(seed: int) -> None:
     print(REPLAY.format("bank", seed))
     outcome = bank_sim.simulate(seed)
+    assert outcome.writes > 10
+    assert outcome.reads > 10
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sql(seed: int) -> None:
+    print(REPLAY.format("sql", seed))
+    outcome = sql_sim.simulate(seed)
     assert outcome.writes > 10
     assert outcome.reads > 10
 
