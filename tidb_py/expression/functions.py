@@ -30,6 +30,7 @@ from tidb_py.expression.typing import DECIMAL, DURATION, INT, NAMES, REAL, STRIN
 
 Args = Sequence[Expr]
 Builder = Callable[[Args], Expr]
+_CLOCKS = frozenset({"unix_timestamp"})  # without arguments functions of the session
 FUNCTIONS: dict[str, tuple[Builder, int, int]] = {}
 
 
@@ -47,7 +48,7 @@ def define(name: str, low: int, high: int | None = None) -> Callable[[Builder], 
 def build(name: str, args: Args) -> Expr | None:
     """A function call, or None when there is no such function here."""
     entry = FUNCTIONS.get(name)
-    if entry is None:
+    if entry is None or (not args and name in _CLOCKS):
         return None
     builder, low, high = entry
     if len(args) < low or (high >= 0 and len(args) > high):

@@ -14,6 +14,8 @@ from core_py.vector.expr import ColumnRef
 from core_py.vector.fieldtype import FieldType
 from tidb_py.errors import AmbiguousColumn, UnknownColumn, UnknownTable
 
+MERGED = "\0"  # ends the name of a column that USING merged into another: only `table.name` still finds it
+
 
 @dataclass(frozen=True, slots=True)
 class PlanColumn:
@@ -68,9 +70,10 @@ class Scope:
 
     def _here(self, name: str, table: str, database: str) -> PlanColumn | None:
         lowered, table, database = name.lower(), table.lower(), database.lower()
+        names = (lowered, lowered + MERGED) if table else (lowered,)
         hits = [
             c for c in self.columns
-            if c.name.lower() == lowered and (not table or c.table.lower() == table)
+            if c.name.lower() in names and (not table or c.table.lower() == table)
             and (not database or c.database.lower() == database)
         ]  # fmt: skip
         if len(hits) > 1 and len({c.uid for c in hits}) > 1:

@@ -23,7 +23,7 @@ from tidb_py.errors import (
 )  # fmt: skip
 from tidb_py.expression import typing as t
 from tidb_py.expression.lower import LowerContext, Lowering
-from tidb_py.expression.scope import Ids, PlanColumn, Scope
+from tidb_py.expression.scope import MERGED, Ids, PlanColumn, Scope
 from tidb_py.planner.logical import (
     DataSource,
     Dual,
@@ -69,7 +69,11 @@ class QueryBuilder:
         """A SELECT, UNION or parenthesised query."""
         if node.args.get("with_") is not None:
             for cte in node.args["with_"].expressions:
-                self._ctes[cte.alias.lower()] = cte
+                name = cte.alias.lower()
+                used = {table.name.lower() for table in cte.this.find_all(exp.Table) if not table.text("db")}
+                if node.args["with_"].args.get("recursive") and name in used:
+                    raise NotSupported("WITH RECURSIVE is not supported")
+                self._ctes[name] = cte
         if isinstance(node, exp.Subquery):
             plan = self.query(node.this, outer, names)
             return self._tail(plan, node, Scope(plan.columns, outer))
@@ -137,7 +141,7 @@ class QueryBuilder:
     def from_clause(self, node: Node, outer: Scope | None) -> LogicalPlan:
         """The joined tables of a SELECT, UPDATE or DELETE."""
         source = node.args.get("from_") or node.args.get("from")
-        if source is None:
+        if source is None or _is_dual(source.this):
             return Dual(1)
         plan = self.table(source.this, outer)
         for join in [*(source.this.args.get("joins") or ()), *(node.args.get("joins") or ())]:
@@ -167,9 +171,10 @@ class QueryBuilder:
         if not isinstance(node, exp.Table):
             raise NotSupported(f"{type(node).__name__} is not supported in FROM")
         name, database = node.name, node.text("db")
-        cte = self._ctes.get(name.lower()) if not database else None
-        if cte is not None:
+        cte = self._ctes.pop(name.lower(), None) if not database else None
+        if cte is not None:  # inside of it the name means a stored table
             plan = self.query(cte.this, None)
+            self._ctes[name.lower()] = cte
             renamed = [c.name for c in cte.args["alias"].columns] if cte.args.get("alias") else []
             return self._derived(plan, node.alias or name, renamed)
         return self.tables.source(database, name, node.alias or name, self.ids)
@@ -223,7 +228,7 @@ class QueryBuilder:
             merged.append(keep)
         kept = {c.uid for c in merged}
         rest = [c for c in (*left.columns, *right.columns) if c.uid not in kept]
-        return merged + [replace(c, hidden=True, name=f"{c.name}\0") if c.uid in hidden else c for c in rest]
+        return merged + [replace(c, hidden=True, name=c.name + MERGED) if c.uid in hidden else c for c in rest]
 
     # -- sub-queries ------------------------------------------------------------------------------------------
 
@@ -250,3 +255,7 @@ class QueryBuilder:
         self.subplans.append(SubPlan(number, plan, kind))
         ft = columns[0].ft.nullable() if kind == "scalar" else bool_type()
         return func("GetVar", ft, int_const(number))
+
+
+def _is_dual(node: Node) -> bool:
+    return isinstance(node, exp.Table) and node.name.upper() == "DUAL" and not node.text("db")
