@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from core_py.codec import ts as tso
+from core_py.region_errors import ServerIsBusy
 from protos.kvproto import kvrpcpb_pb2
 from tests.unit.client.fake_cluster import FakeCluster, with_cluster
 from tikv_py.client.errors import KeyExistsError, LockNotFree, LockWaitTimeout, WriteConflictError
@@ -231,5 +232,27 @@ def test_lock_without_a_trace_on_its_primary() -> None:
         assert not fate.alive
         assert fate.commit_ts == 0
         assert tso.physical_ms(start_ts) > 0
+
+    with_cluster(body)
+
+
+def test_lock_left_by_a_failed_statement_follows_the_new_primary() -> None:
+    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+        cluster.split(b"m")
+        txn = await client.begin(pessimistic=True)
+        early = await client.timestamp()
+        await put(client, z="newer")
+        cluster.before.append(
+            lambda _store, name, _request: ServerIsBusy("later") if name == "KVPessimisticRollback" else None
+        )
+        with pytest.raises(WriteConflictError):
+            await txn.lock_keys([A, B, Z], for_update_ts=early)  # leaves B, of the primary A, behind for a while
+        await txn.lock_keys([B, Z])
+        assert {key: lock.primary for key, lock in cluster.storage.locks().items() if key != A} == {B: B, Z: B}
+        cluster.before.clear()
+        await client.drain(30)
+        txn.put(B, b"mine")
+        await txn.commit()
+        assert await read(client, B) == b"mine"
 
     with_cluster(body)

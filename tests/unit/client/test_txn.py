@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from core_py.codec.ts import TS_MAX
+from core_py.errors import DbError
 from core_py.region_errors import ServerIsBusy, StaleCommand
 from protos.kvproto import kvrpcpb_pb2
 from tests.unit.client.fake_cluster import BreakStream, FakeCluster, once, with_cluster
@@ -421,5 +422,35 @@ def test_read_only_commit_is_a_no_op() -> None:
             assert await txn.get(A) is None
         assert txn.commit_ts == 0
         assert cluster.calls("KvPrewrite") == 0
+
+    with_cluster(body)
+
+
+def test_check_before_the_commit_runs_with_all_locks_in_place_and_can_refuse() -> None:
+    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+        cluster.split(b"m")
+        seen: list[set[bytes]] = []
+
+        async def look() -> None:
+            seen.append(set(cluster.storage.locks()))
+
+        async def refuse() -> None:
+            await look()
+            raise DbError("no")
+
+        for check in (look, refuse):
+            txn = await client.begin(try_one_pc=True, use_async_commit=True)
+            txn.put(b"a", b"1")
+            txn.put(b"z", check.__name__.encode())
+            if check is refuse:
+                with pytest.raises(DbError):
+                    await txn.commit(check)
+            else:
+                await txn.commit(check)
+            await client.drain(10)
+        assert seen == [{b"a", b"z"}] * 2
+        assert not cluster.storage.locks()
+        assert await client.snapshot(await client.timestamp()).get(b"z") == b"look"
+        assert not any(r.use_async_commit or r.try_one_pc for name, r in cluster.requests if name == "KvPrewrite")
 
     with_cluster(body)
