@@ -18,6 +18,7 @@ from tidb_py.mysql.errors import ProtocolError
 from tidb_py.mysql.handshake import HandshakeResponse, SslRequest, greeting, parse_first
 from tidb_py.mysql.packets import PacketDecoder, PacketEncoder
 
+_DEPRECATE_EOF = int(Capability.DEPRECATE_EOF)  # arithmetic of enum flags is slow, and this is asked for every result
 HANDSHAKE_LIMIT = 64 * 1024  # a client that is not authenticated may send no more than this in one packet
 
 
@@ -65,7 +66,7 @@ class ServerConnection:
     @property
     def deprecate_eof(self) -> bool:
         """Whether rows end with an OK instead of an EOF."""
-        return bool(self.capabilities & Capability.DEPRECATE_EOF)
+        return bool(self.capabilities & _DEPRECATE_EOF)
 
     def greeting(self) -> bytes:
         """The first bytes to send."""

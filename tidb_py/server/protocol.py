@@ -29,6 +29,7 @@ from tidb_py.server.context import ServerContext
 from tidb_py.server.handler import Batch, Done, NeedFile, Prepared, Result, ResultSet, Session
 from tidb_py.server.transport import ConnectionLost, WireProtocol
 
+_MORE_RESULTS = int(Status.MORE_RESULTS)
 GONE_GRACE_S = 1.0  # for the statement of a client that went; a commit under way mostly ends within it
 
 
@@ -238,7 +239,7 @@ class ClientConnection:
         sql = self._text(raw)
         session = self._live
         statements = [sql]
-        if self._conn.capabilities & Capability.MULTI_STATEMENTS and ";" in sql:
+        if ";" in sql and self._conn.capabilities & Capability.MULTI_STATEMENTS:
             statements = session.split(sql) or [sql]
         last = len(statements) - 1
         for i, statement in enumerate(statements):
@@ -250,7 +251,7 @@ class ClientConnection:
                 self._context.observer.statement(session.times, self._context.monotonic() - began)
 
     async def _answer(self, result: Result, *, binary: bool, more: bool) -> None:
-        more_flag = int(Status.MORE_RESULTS) if more else 0
+        more_flag = _MORE_RESULTS if more else 0
         if isinstance(result, NeedFile):
             if not self._conn.capabilities & Capability.LOCAL_FILES:
                 raise FileNotAllowed(

@@ -18,6 +18,7 @@ from tidb_py.session.variables import SystemVariables
 from tidb_py.times import parse_zone
 
 MAX_WARNINGS = 64
+_AUTOCOMMIT, _IN_TRANS = int(Status.AUTOCOMMIT), int(Status.IN_TRANS)
 
 
 @dataclass(slots=True)
@@ -90,9 +91,7 @@ class SessionState:
     @property
     def status(self) -> int:
         """The status flags of OK packets."""
-        return (int(Status.AUTOCOMMIT) if self.autocommit else 0) | (
-            int(Status.IN_TRANS) if self.txn is not None else 0
-        )
+        return (_AUTOCOMMIT if self.autocommit else 0) | (_IN_TRANS if self.txn is not None else 0)
 
     @property
     def strict(self) -> bool:
