@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
 
 from core_py.errors import DbError
+from core_py.sim.loop import run_virtual
+from tests.sim.nemesis import SeededFault
 from tests.support.sql_cluster import Sql, SqlFront, sql_front, with_sql
-from tests.support.storage_cluster import StorageCluster
+from tests.support.storage_cluster import StorageCluster, storage_cluster
 from tidb_py.session.storage import Transaction
 
 PAUSE_S = 5.0
@@ -294,3 +297,27 @@ def test_dropped_index_is_not_read_by_a_server_that_has_not_heard_of_it() -> Non
         await other.stop()
 
     with_sql(body)
+
+
+@pytest.mark.parametrize("statement", ["autocommit", "explicit"])
+def test_many_writers_of_one_row_all_get_their_turn(statement: str) -> None:
+    async def main() -> None:
+        async with storage_cluster(1, fault=SeededFault(random.Random(1))) as cluster:
+            front = await sql_front(cluster)
+            await front.session("")("create database d")
+            setup = front.session()
+            await setup("create table t (id int primary key, v int)")
+            await setup("insert into t values (1, 0)")
+
+            async def add(sql: Sql) -> None:
+                for _ in range(3):
+                    if statement == "explicit":
+                        await sql("begin pessimistic")
+                    await sql("update t set v = v + 1 where id = 1")
+                    await sql("commit")
+
+            await asyncio.gather(*(add(front.session()) for _ in range(24)))
+            assert await setup.one("select v from t") == 72
+            await front.stop()
+
+    run_virtual(main())

@@ -1,7 +1,8 @@
 """The life of a session's transaction: BEGIN, autocommit, savepoints, and one writing statement with its retries.
 
-A statement outside a transaction gets an optimistic one of its own and is run again when it loses against another; inside a
-pessimistic transaction it locks what it changes and is run again at a newer timestamp. A statement that fails hands no writes
+A statement outside a transaction gets an optimistic one of its own; when it loses against another it is run again in a pessimistic
+one (unless the session wants optimistic ones), so that it waits for its turn. In a pessimistic transaction a statement locks what
+it changes and is run again at a newer timestamp. A statement that fails hands no writes
 over, so it leaves nothing behind.
 """
 
@@ -19,6 +20,9 @@ from tidb_py.session.storage import Transaction
 
 T = TypeVar("T")
 MAX_ATTEMPTS = 20  # of one statement; then the conflict is the client's
+MAX_LOCK_ATTEMPTS = (
+    256  # of one statement that locks, each after somebody else's commit (pessimistic-txn.max-retry-count)
+)
 
 
 def is_conflict(error: DbError) -> bool:
@@ -119,9 +123,10 @@ async def write(state: SessionState, body: Callable[[WriteContext], Awaitable[T]
         return await _in_transaction(state, state.txn, body)
     attempt = 0
     while True:
-        txn = await state.server.storage.begin(pessimistic=False)
+        locking = attempt > 0 and state.variables.get("tidb_txn_mode") == "pessimistic"
+        txn = await state.server.storage.begin(pessimistic=locking)
         try:
-            result = await _once(state, txn, body)
+            result = await (_in_transaction if locking else _once)(state, txn, body)
             await _commit(state, txn)
             return result
         except DbError as error:
@@ -144,7 +149,7 @@ async def _in_transaction(state: SessionState, txn: Transaction, body: Callable[
             return await _once(state, txn, body)
         except DbError as error:
             attempt += 1
-            if not txn.pessimistic or not is_conflict(error) or attempt >= MAX_ATTEMPTS:
+            if not txn.pessimistic or not is_conflict(error) or attempt >= MAX_LOCK_ATTEMPTS:
                 raise
             state.warnings.clear()
 
