@@ -84,6 +84,13 @@ def test_explain_names_what_it_shows(db: Any) -> None:
     assert 'range:["x"]' in text("select * from e where s = 'x'")
     assert "upper(t1.e.s)" in text("select upper(s) from e")
     assert "Point_Get_1 1.00" in text("select * from e where id = 1")
+    for change in ("update e set n = 1 where id = 1", "delete from e where id = 1"):
+        shown = text(change)
+        assert shown.startswith("Update_1 N/A" if change[0] == "u" else "Delete_1 N/A")
+        assert "Point_Get_" in shown
+        rows(db, change)  # it can still be run
+    assert text("insert into e values (1, 2, 3)") == "Insert_1 N/A root  N/A"
+    assert "TableFullScan" in text("replace into e select * from e")
 
 
 def test_statements_are_measured_by_their_type(server: RunningServer, db: Any) -> None:

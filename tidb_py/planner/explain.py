@@ -24,10 +24,13 @@ _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _DATA = {"Aggregate": "HashAgg", "TopNNode": "TopN", "LimitNode": "Limit", "TableScan": "TableFullScan"}
 
 
-def explain(statement: ph.Statement) -> list[Line]:
-    """The lines of a plan."""
+def explain(statement: ph.Statement | None, above: str = "") -> list[Line]:
+    """The lines of a plan, below the name of the statement that changes its rows; such a one may have no plan."""
     printer = _Printer()
-    lines = list(printer.lines(statement.root, "", "", ""))
+    lines = printer.change(above) if above else []
+    if statement is None:
+        return lines
+    lines += printer.lines(statement.root, "└─" if above else "", "  " if above else "", "")
     for sub in statement.subplans:
         lines += printer.lines(sub.plan, "", "", "")
     return lines
@@ -61,6 +64,10 @@ def _function_name(signature: str) -> str:
 class _Printer:
     def __init__(self) -> None:
         self._ids = itertools.count(1)
+
+    def change(self, name: str) -> list[Line]:
+        """The line of an INSERT, UPDATE or DELETE."""
+        return [(f"{name}_{next(self._ids)}", "N/A", "root", "", "N/A")]
 
     def _names(self, plan: ph.PhysicalPlan) -> list[str]:
         return [f"{c.database}.{c.table}.{c.name}" if c.table else c.name or f"Column#{c.uid}" for c in plan.columns]

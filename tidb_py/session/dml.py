@@ -280,6 +280,13 @@ def _row_query(node: Node, targets: Sequence[tuple[str, Target]], extra: Sequenc
     return query
 
 
+def query_of(node: Node) -> Node | None:
+    """The query whose rows a statement changes or inserts, for EXPLAIN."""
+    if isinstance(node, exp.Insert):
+        return node.expression if isinstance(node.expression, exp.Query) else None
+    return _row_query(node.copy(), (), [exp.Star()]) if isinstance(node, (exp.Update, exp.Delete)) else None
+
+
 async def _fetch(
     state: SessionState, query: Node, ctx: WriteContext, params: Sequence[Constant]
 ) -> tuple[list[list[Value]], list[FieldType]]:

@@ -169,12 +169,12 @@ class Session:
 
     async def _explain(self, statement: ast.Explain) -> Result:
         inner = statement.statement
-        if not isinstance(inner, ast.SqlNode) or not isinstance(inner.node, exp.Query):
-            return rows_result(
-                ["id", "estRows", "task", "access object", "operator info"], [("DML_1", "N/A", "root", "", "N/A")]
-            )
-        plan = plan_query(self.state, inner.node)
         names = ["id", "estRows", "task", "access object", "operator info"]
+        if not isinstance(inner, ast.SqlNode) or not isinstance(inner.node, exp.Query):
+            reads = dml.query_of(inner.node) if isinstance(inner, ast.SqlNode) else None
+            changed = plan_query(self.state, reads) if reads is not None else None
+            return rows_result(names, [*explain(changed, sql_type_of(inner))])
+        plan = plan_query(self.state, inner.node)
         lines: list[tuple[str | int | None, ...]] = [*explain(plan)]
         if statement.analyze:
             result = await run_query(self.state, plan, await reader_for(self.state, plan))
