@@ -321,3 +321,25 @@ def test_many_writers_of_one_row_all_get_their_turn(statement: str) -> None:
             await front.stop()
 
     run_virtual(main())
+
+
+def test_outer_joins_change_only_rows_that_are_there() -> None:
+    async def body(_cluster: StorageCluster, front: SqlFront) -> None:
+        sql = front.session()
+        await sql("create table a (id int primary key, v int)")
+        await sql("create table b (id int primary key, v int)")
+        await sql("insert into a values (1, 1), (2, 2)")
+        await sql("insert into b values (1, 10)")
+        await sql("update a left join b on a.id = b.id set b.v = a.v + 5, a.v = a.v + 100")
+        assert await sql("select * from a order by id") == [(1, 101), (2, 102)]
+        assert await sql("select * from b") == [(1, 6)]
+        await sql("begin")
+        assert await sql("select a.id, b.v from a left join b on a.id = b.id order by 1 for update") == [
+            (1, 6),
+            (2, None),
+        ]
+        await sql("commit")
+        await sql("delete b from a left join b on a.id = b.id")
+        assert await sql("select count(*) from b") == [(0,)]
+
+    with_sql(body)

@@ -301,15 +301,18 @@ async def _fetch(
     return rows, [c.ft for c in root.columns]
 
 
-def _split_row(target: Target, row: list[Value], at: int) -> tuple[Row, int, int]:
-    """A target's values, its handle, and where the next target's begin."""
+def _split_row(target: Target, row: list[Value], at: int) -> tuple[Row, int | None, int]:
+    """A target's values, its handle, and where the next target's begin.
+
+    The handle is None where an outer join found no row of the target: there is nothing to change then.
+    """
     width = len(target.table.columns)
     values = row[at : at + width]
     pk = target.table.handle_column
     if pk is not None:
-        return values, as_handle(values[pk.offset]), at + width
+        return values, None if values[pk.offset] is None else as_handle(values[pk.offset]), at + width
     handle = row[at + width]
-    assert isinstance(handle, int)
+    assert handle is None or isinstance(handle, int)
     return values, handle, at + width + 1
 
 
@@ -346,8 +349,11 @@ async def update(state: SessionState, node: Node, ctx: WriteContext, params: Seq
             parts[alias] = (old, handle)
         for alias, changes in assignments.items():
             old, handle = parts[alias]
+            if handle is None:
+                at += sum(not _is_default(value) for _, value in changes)
+                continue
             new, at = _assign(state, old, changes, row, types, at, matched + 1)
-            if handle in done[alias] or None in (handle,):
+            if handle in done[alias]:
                 continue
             done[alias].add(handle)
             matched += 1
@@ -415,7 +421,8 @@ async def _lock(
         at = 0
         for alias, target in targets:
             _, handle, at = _split_row(target, row, at)
-            keys.append(writers[alias].record_key(handle))
+            if handle is not None:
+                keys.append(writers[alias].record_key(handle))
     await ctx.txn.lock(list(dict.fromkeys(keys)))
 
 
@@ -438,7 +445,7 @@ async def delete(state: SessionState, node: Node, ctx: WriteContext, params: Seq
         at = 0
         for alias, target in targets:
             values, handle, at = _split_row(target, row, at)
-            if (alias, handle) not in gone:
+            if handle is not None and (alias, handle) not in gone:
                 gone.add((alias, handle))
                 writers[alias].remove(values, handle)
     return Done(len(gone), 0, len(state.warnings))
