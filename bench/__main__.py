@@ -24,13 +24,14 @@ OUT = Path(__file__).parent / "out"
 
 def table(rows: list[Result]) -> str:
     """Markdown, with our throughput as a ratio to each peer's on the same workload."""
-    lines = ["| workload | in flight | system | ops/s | p50 ms | p99 ms | ratio |", "|---|---|---|---|---|---|---|"]
+    lines = ["| workload | in flight | system | ops/s | p50 ms | p99 ms | ratio | client cores |", "|---|---|---|---|---|---|---|---|"]
     ours = {(row.workload, row.in_flight): row for row in rows if row.system == "tidb-py"}
     for row in sorted(rows, key=lambda row: (row.workload, row.in_flight, row.system != "tidb-py")):
         own = ours.get((row.workload, row.in_flight))
         ratio = "" if row.system == "tidb-py" or own is None else f"{own.per_second / row.per_second:.2f}x"
         figures = f"{row.per_second:,.0f} | {row.p50_ms:.2f} | {row.p99_ms:.2f} | {ratio}"
-        lines.append(f"| {row.workload} | {row.in_flight} | {row.system} | {figures} |")
+        client = "" if row.client_cores is None else f"{row.client_cores:.2f}"
+        lines.append(f"| {row.workload} | {row.in_flight} | {row.system} | {figures} | {client} |")
     return "\n".join(lines)
 
 

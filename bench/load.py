@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,8 @@ class Result:
     per_second: float
     p50_ms: float
     p99_ms: float
+    client_cores: float | None = None
+    """CPU seconds of this process for each second of the run: near 1.0, the client is what limits the row."""
 
     def to_json(self) -> dict[str, object]:
         """For the JSON file."""
@@ -48,9 +50,12 @@ async def drive(
     await _workers(in_flight, numbers, operation, [])
     latencies: list[float] = []
     numbers = iter(range(operations))
-    began = time.perf_counter()
+    began, cpu_began = time.perf_counter(), time.process_time()
     await _workers(in_flight, numbers, operation, latencies)
-    return summarize(system, workload, in_flight, latencies, time.perf_counter() - began)
+    elapsed_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
+    return replace(
+        summarize(system, workload, in_flight, latencies, elapsed_s), client_cores=round(cpu_s / elapsed_s, 2)
+    )
 
 
 async def _workers(
