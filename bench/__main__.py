@@ -24,7 +24,10 @@ OUT = Path(__file__).parent / "out"
 
 def table(rows: list[Result]) -> str:
     """Markdown, with our throughput as a ratio to each peer's on the same workload."""
-    lines = ["| workload | in flight | system | ops/s | p50 ms | p99 ms | ratio | client cores |", "|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| workload | in flight | system | ops/s | p50 ms | p99 ms | ratio | client cores |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     ours = {(row.workload, row.in_flight): row for row in rows if row.system == "tidb-py"}
     for row in sorted(rows, key=lambda row: (row.workload, row.in_flight, row.system != "tidb-py")):
         own = ours.get((row.workload, row.in_flight))
