@@ -93,8 +93,8 @@ async def test_everything_killed_at_once_keeps_what_was_acknowledged(tmp_path: P
     assert found == expected
 
 
-async def test_a_killed_playground_takes_its_processes_along() -> None:
-    cluster = pg.start("--db", "0", "--kv", "1")
+async def test_a_killed_playground_takes_its_processes_along(tmp_path: Path) -> None:
+    cluster = pg.start("--db", "0", "--kv", "1", "--data-dir", str(tmp_path))
     async with await connect_raw([cluster.pd]) as client:
         await client.put(b"k", b"v")
         assert await client.get(b"k") == b"v"
