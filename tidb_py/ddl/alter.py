@@ -1,4 +1,4 @@
-"""ALTER TABLE and indexes: changes of one table's definition, and the transaction every schema change runs in.
+"""ALTER TABLE and indexes: changes of one table's definition, and how every schema change is made and loaded again.
 
 CREATE INDEX first makes the index write-only, so that every write keeps it up to date, then fills it, then makes it public.
 DROP INDEX goes the same way back: write-only until no server reads it, then gone.
@@ -20,7 +20,7 @@ from core_py.vector.text import value_text
 from tidb_py.catalog.infoschema import Catalog
 from tidb_py.catalog.meta import MetaWriter
 from tidb_py.catalog.model import PUBLIC, WRITE_ONLY, ColumnInfo, IndexInfo, TableInfo
-from tidb_py.ddl.backfill import MAX_RETRIES, Backfill
+from tidb_py.ddl.backfill import Backfill
 from tidb_py.ddl.columns import (
     TableDraft,
     column_info,
@@ -29,6 +29,7 @@ from tidb_py.ddl.columns import (
     with_default,
     with_foreign_keys,
 )  # fmt: skip
+from tidb_py.ddl.transaction import run_in_transaction
 from tidb_py.errors import (
     CantDrop,
     DuplicateColumn,
@@ -38,7 +39,6 @@ from tidb_py.errors import (
     SqlError,
     TableExists,
     UnknownColumn,
-    WriteConflict,
 )  # fmt: skip
 from tidb_py.executor.insert import zero_value
 from tidb_py.session.storage import Storage, Transaction
@@ -62,22 +62,14 @@ class AlterExecutor:
 
     async def _change(self, body: Callable[[MetaWriter], Awaitable[None]]) -> None:
         """Run a change in a transaction, again when another DDL was faster, and load the new schema."""
-        for attempt in range(MAX_RETRIES):
-            txn: Transaction = await self._storage.begin(pessimistic=False)
-            try:
-                await self._catalog.reload()
-                meta = MetaWriter(txn)
-                await body(meta)
-                await meta.bump()
-                await txn.commit()
-                break
-            except WriteConflict:
-                await txn.rollback()
-                if attempt == MAX_RETRIES - 1:
-                    raise
-            except BaseException:
-                await txn.rollback()
-                raise
+
+        async def in_transaction(txn: Transaction) -> None:
+            await self._catalog.reload()
+            meta = MetaWriter(txn)
+            await body(meta)
+            await meta.bump()
+
+        await run_in_transaction(self._storage, in_transaction)
         await self._catalog.reload()
 
     async def _alter_table(self, database: str, name: str, change: TableChange) -> TableInfo:

@@ -13,13 +13,13 @@ from typing import Any
 from core_py.vector.scan_decode import decode_table, handles_of
 from core_py.vector.text import value_text
 from tidb_py.catalog.model import IndexInfo, TableInfo
-from tidb_py.errors import DuplicateEntry, WriteConflict
+from tidb_py.ddl.transaction import run_in_transaction
+from tidb_py.errors import DuplicateEntry
 from tidb_py.executor.writer import full_scan, table_range
 from tidb_py.session.storage import Storage, Transaction
 from tidb_py.types.encode import TableEncoder
 
 BACKFILL_BATCH = 1024
-MAX_RETRIES = 30  # of one batch; a row that changes more often than that stops the statement
 
 
 class Backfill:
@@ -44,30 +44,20 @@ class Backfill:
             await self._batch(encoder, keys)
 
     async def _batch(self, encoder: TableEncoder, keys: list[bytes]) -> None:
-        table = self._table
-        scan = full_scan(table, dt.UTC)
-        for attempt in range(MAX_RETRIES):
-            txn = await self._storage.begin(pessimistic=False)
-            try:
-                found = await txn.batch_get(keys)
-                live = [k for k in keys if k in found]
-                if not live:
-                    await txn.rollback()
-                    return
-                columns = decode_table(scan, live, [found[k] for k in live])
-                rows = zip(*[c.to_pylist() for c in columns], strict=True)
-                handles = handles_of(live).tolist()
-                await self._write_entries(txn, encoder, list(rows), handles)
-                txn.write({k: found[k] for k in live})  # a concurrent change of a row is then a conflict
-                await txn.commit()
+        scan = full_scan(self._table, dt.UTC)
+
+        async def fill(txn: Transaction) -> None:
+            found = await txn.batch_get(keys)
+            live = [k for k in keys if k in found]
+            if not live:
                 return
-            except WriteConflict:
-                await txn.rollback()
-                if attempt == MAX_RETRIES - 1:
-                    raise
-            except BaseException:
-                await txn.rollback()
-                raise
+            columns = decode_table(scan, live, [found[k] for k in live])
+            rows = zip(*[c.to_pylist() for c in columns], strict=True)
+            handles = handles_of(live).tolist()
+            await self._write_entries(txn, encoder, list(rows), handles)
+            txn.write({k: found[k] for k in live})  # a concurrent change of a row is then a conflict
+
+        await run_in_transaction(self._storage, fill)
 
     async def _write_entries(
         self, txn: Transaction, encoder: TableEncoder, rows: list[tuple[Any, ...]], handles: list[int]

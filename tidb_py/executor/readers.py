@@ -43,42 +43,36 @@ def _limit_of(plan: ph.TableReader | ph.IndexReader) -> int:
     return last.limit if isinstance(last, LimitNode) else 0
 
 
-async def table_reader(plan: ph.TableReader, ctx: ExecContext) -> Batches:
+def table_reader(plan: ph.TableReader, ctx: ExecContext) -> Batches:
     """A table scan."""
-    from_scan = TableScan(plan.scan.table_id, plan.scan.columns, plan.desc, plan.scan.primary_column_ids)
-    dag = _dag(ctx, from_scan, plan)
-    source = (
-        _local(dag, plan.ranges, ctx, desc=plan.desc)
-        if _is_dirty(ctx, plan)
-        else ctx.storage.coprocessor(
-            CopRequest(
-                dag=dag,
-                ranges=plan.ranges,
-                start_ts=ctx.reader.ts,
-                keep_order=plan.keep_order,
-                desc=plan.desc,
-                concurrency=ctx.concurrency,
-                warn=ctx.eval_ctx.warn,
-                limit_hint=_limit_of(plan),
-            )
-        )
-    )
-    async with aclosing(source):
-        async for columns in source:
-            yield Batch(columns, len(columns[0]))
+    scan = TableScan(plan.scan.table_id, plan.scan.columns, plan.desc, plan.scan.primary_column_ids)
+    return _read(scan, plan, ctx, keep_order=plan.keep_order, desc=plan.desc)
 
 
-async def index_reader(plan: ph.IndexReader, ctx: ExecContext) -> Batches:
+def index_reader(plan: ph.IndexReader, ctx: ExecContext) -> Batches:
     """An index scan that has all columns."""
-    dag = _dag(ctx, plan.scan, plan)
+    return _read(plan.scan, plan, ctx)
+
+
+async def _read(
+    scan: TableScan | IndexScan,
+    plan: ph.TableReader | ph.IndexReader,
+    ctx: ExecContext,
+    *,
+    keep_order: bool = False,
+    desc: bool = False,
+) -> Batches:
+    dag = _dag(ctx, scan, plan)
     source = (
-        _local(dag, plan.ranges, ctx, desc=False)
+        _local(dag, plan.ranges, ctx, desc=desc)
         if _is_dirty(ctx, plan)
         else ctx.storage.coprocessor(
             CopRequest(
                 dag=dag,
                 ranges=plan.ranges,
                 start_ts=ctx.reader.ts,
+                keep_order=keep_order,
+                desc=desc,
                 concurrency=ctx.concurrency,
                 warn=ctx.eval_ctx.warn,
                 limit_hint=_limit_of(plan),

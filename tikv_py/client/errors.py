@@ -258,3 +258,11 @@ def from_key_error(error: kvrpcpb_pb2.KeyError) -> TxnClientError:
     if error.abort:
         return TxnAborted(error.abort)
     return TxnRetryable(error.retryable or str(error).strip() or "refused without a reason")
+
+
+def lock_of(error: kvrpcpb_pb2.KeyError) -> kvrpcpb_pb2.LockInfo:
+    """The lock that stood in the way, to be settled. Raises any other refusal in its typed form."""
+    failure = from_key_error(error)
+    if not isinstance(failure, KeyLocked):
+        raise failure
+    return failure.lock

@@ -72,6 +72,17 @@ class PdClient:
         """host:port of the member believed to lead."""
         return self._members.leader
 
+    @classmethod
+    async def open(cls, transport: Transport, endpoints: Sequence[str], clock: Clock) -> PdClient:
+        """A connected client; nothing is left open when that fails. Raises PdUnavailable."""
+        pd = cls(transport, endpoints, clock)
+        try:
+            await pd.connect()
+        except BaseException:
+            await pd.close()
+            raise
+        return pd
+
     async def connect(self, budget_s: float = CONNECT_BUDGET_S) -> None:
         """Find the leader. Raises PdUnavailable."""
         await self._members.find_leader(budget_s)

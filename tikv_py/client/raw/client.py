@@ -63,12 +63,7 @@ class RawClient:
         cf: str = "",
     ) -> RawClient:
         """Find PD and make a client. Raises PdUnavailable."""
-        pd = PdClient(transport, pd_endpoints, clock)
-        try:
-            await pd.connect()
-        except BaseException:
-            await pd.close()
-            raise
+        pd = await PdClient.open(transport, pd_endpoints, clock)
         return cls(pd, transport, clock, random or random_module.Random(pd.cluster_id), cf)
 
     async def __aenter__(self) -> RawClient:

@@ -90,12 +90,7 @@ class TxnClient:
         streams_per_store: int = 1,
     ) -> TxnClient:
         """Find PD and make a client. Raises PdUnavailable."""
-        pd = PdClient(transport, pd_endpoints, clock)
-        try:
-            await pd.connect()
-        except BaseException:
-            await pd.close()
-            raise
+        pd = await PdClient.open(transport, pd_endpoints, clock)
         chosen = random or random_module.Random(pd.cluster_id)
         return cls(pd, transport, clock, chosen, streams_per_store=streams_per_store)
 

@@ -34,6 +34,7 @@ from tikv_py.client.errors import (
     TxnClientError,
     UndeterminedError,
     from_key_error,
+    lock_of,
 )
 from tikv_py.client.region import backoff as kinds
 from tikv_py.client.region.backoff import Backoffer
@@ -202,12 +203,7 @@ class TwoPhaseCommitter:
                 self._async, self._min_commit_ts = False, 0  # the store declines
 
     async def _settle_prewrite(self, errors: Sequence[kvrpcpb_pb2.KeyError], backoffer: Backoffer) -> None:
-        locks = []
-        for error in errors:
-            failure = from_key_error(error)
-            if not isinstance(failure, KeyLocked):
-                raise failure
-            locks.append(failure.lock)
+        locks = [lock_of(error) for error in errors]
         wait_ms = await self._context.lock_resolver.resolve(locks, 0, backoffer)
         if wait_ms:
             await backoffer.backoff(

@@ -19,7 +19,7 @@ from core_py.region_errors import UndeterminedResult
 from core_py.runtime.log import get_logger
 from protos.kvproto import kvrpcpb_pb2
 from tikv_py.client.concurrency import run_all
-from tikv_py.client.errors import KeyLocked, LockNotFree, LockWaitTimeout, RegionStale, from_key_error
+from tikv_py.client.errors import LockNotFree, LockWaitTimeout, RegionStale, from_key_error, lock_of
 from tikv_py.client.region import backoff as kinds
 from tikv_py.client.region.backoff import Backoffer
 from tikv_py.client.region.regions import Region
@@ -153,12 +153,7 @@ class PessimisticLocks:
 
     async def _settle(self, errors: Sequence[kvrpcpb_pb2.KeyError], call: LockCall, backoffer: Backoffer) -> None:
         """Resolve dead owners at once; wait for live ones as long as the caller wants."""
-        locks = []
-        for error in errors:
-            failure = from_key_error(error)
-            if not isinstance(failure, KeyLocked):
-                raise failure
-            locks.append(failure.lock)
+        locks = [lock_of(error) for error in errors]
         wait_ms = await self._context.lock_resolver.resolve(locks, 0, backoffer)
         if not wait_ms:
             return

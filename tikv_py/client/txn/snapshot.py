@@ -13,7 +13,7 @@ from typing import Any
 from core_py.codec.ts import TS_MAX
 from protos.kvproto import kvrpcpb_pb2
 from tikv_py.client.concurrency import run_all
-from tikv_py.client.errors import KeyLocked, RegionStale, from_key_error
+from tikv_py.client.errors import RegionStale, lock_of
 from tikv_py.client.region import backoff as kinds
 from tikv_py.client.region.backoff import Backoffer
 from tikv_py.client.region.regions import Region
@@ -57,10 +57,7 @@ class Snapshot:
             )
 
     async def _settle_error(self, error: kvrpcpb_pb2.KeyError, backoffer: Backoffer) -> None:
-        failure = from_key_error(error)
-        if not isinstance(failure, KeyLocked):
-            raise failure
-        await self._settle([failure.lock], backoffer)
+        await self._settle([lock_of(error)], backoffer)
 
     async def get(self, key: bytes) -> bytes | None:
         """The value of a user key, or None."""
@@ -117,7 +114,7 @@ class Snapshot:
             locks = []
             for pair in response.pairs:
                 if pair.HasField("error"):
-                    locks.append(_lock_of(pair))
+                    locks.append(_lock_hiding(pair))
                 else:
                     found[pair.key] = pair.value
             keys = [lock.key for lock in locks]
@@ -175,17 +172,15 @@ class Snapshot:
             if response.HasField("error"):
                 await self._settle_error(response.error, backoffer)
                 continue
-            locks = [_lock_of(pair) for pair in response.pairs if pair.HasField("error")]
+            locks = [_lock_hiding(pair) for pair in response.pairs if pair.HasField("error")]
             if not locks:
                 return [(pair.key, pair.value) for pair in response.pairs], far
             await self._settle(locks, backoffer)
 
 
-def _lock_of(pair: kvrpcpb_pb2.KvPair) -> kvrpcpb_pb2.LockInfo:
+def _lock_hiding(pair: kvrpcpb_pb2.KvPair) -> kvrpcpb_pb2.LockInfo:
     """The lock that hides a pair. Raises what else the store said about it."""
-    failure = from_key_error(pair.error)
-    if not isinstance(failure, KeyLocked):
-        raise failure
-    if not failure.lock.key:
-        failure.lock.key = pair.key
-    return failure.lock
+    lock = lock_of(pair.error)
+    if not lock.key:
+        lock.key = pair.key
+    return lock
