@@ -97,12 +97,17 @@ def pursue(store: Store, source: Peer) -> None:
     if merge is None or source.destroyed or source.snapshot is not None:
         return
     target = store.peers.get(merge.target.id)
-    if target is None or not target.storage.is_initialized or target.snapshot is not None:
+    if target is not None and target.storage.is_initialized and target.snapshot is None:
+        epoch = target.region.region_epoch
+        if same_epoch(epoch, merge.target.region_epoch):
+            if target.is_leader:
+                _propose_commit(store, source, target, merge)
+            return
+    elif target is None and merge.target.id in store.merged:
+        epoch = store.tombstones[merge.target.id].region_epoch  # as far as its log was applied here
+    else:
         return  # the other stores' peers of the target decide
-    if same_epoch(target.region.region_epoch, merge.target.region_epoch):
-        if target.is_leader:
-            _propose_commit(store, source, target, merge)
-    elif is_older(merge.target.region_epoch, target.region.region_epoch):
+    if is_older(merge.target.region_epoch, epoch):
         _want_rollback(store, source, merge.commit)
 
 
