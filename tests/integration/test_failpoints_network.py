@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from core_py.failpoints import FailPoints
@@ -85,5 +87,44 @@ def test_a_replica_is_added_once_its_snapshot_arrives(point: str) -> None:
                 return all(node.kv_db.get("default", b"zk099") is not None for node in added)
 
             await eventually(complete, "the data on the new replicas")
+
+    run_virtual(main())
+
+
+def test_a_follower_that_hears_nothing_catches_up_when_it_hears_again() -> None:
+    async def body(cluster: StorageCluster) -> None:
+        async with await raw_client(cluster) as client:
+            await client.put(b"before", b"1")
+            follower = next(node for node in cluster.nodes if node is not leader_of(cluster))
+            await asyncio.sleep(1)
+            fail_of(follower).configure("raft_message_receive", "return")
+            await client.put(b"unheard", b"2")
+            await asyncio.sleep(5)
+            assert follower.kv_db.get("default", b"zbefore") == b"1"
+            assert follower.kv_db.get("default", b"zunheard") is None
+            fail_of(follower).remove("raft_message_receive")
+
+            async def caught_up() -> bool:
+                return follower.kv_db.get("default", b"zunheard") == b"2"
+
+            await eventually(caught_up, "the follower to catch up")
+
+    run(body)
+
+
+def test_a_store_that_refuses_snapshots_gets_its_replica_later() -> None:
+    async def main() -> None:
+        async with storage_cluster(1) as cluster, await raw_client(cluster) as client:
+            await client.put(b"k", b"v")
+            added = await cluster.add_store("store2")
+            fail_of(added).configure("snapshot_receive", "return(not now)")
+            await asyncio.sleep(10)
+            assert added.kv_db.get("default", b"zk") is None
+            fail_of(added).remove("snapshot_receive")
+
+            async def arrived() -> bool:
+                return added.kv_db.get("default", b"zk") == b"v"
+
+            await eventually(arrived, "the replica")
 
     run_virtual(main())

@@ -99,7 +99,7 @@ class TikvServer:
         self._listener = await ports.transport.serve(config.server.addr, services.services(coprocessor.commands()))
         self.address = config.server.advertise_addr or self._listener.address
         meta = self._meta(store_id)
-        await bootstrap_cluster(ports.kv_db, self.pd, meta)
+        await bootstrap_cluster(ports.kv_db, self.pd, meta, self.fail)
         await self.pd.put_store(meta)
         await store.start()
         self._pd_worker.start()
