@@ -11,7 +11,8 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 
-from core_py.errors import DbError
+from core_py.errors import DbError, RpcError
+from core_py.failpoints import UNARMED, FailPoints
 from core_py.ports import Channel, StreamCall, Transport, Workers, methods_of
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
@@ -68,6 +69,9 @@ class _StoreLink:
             count = min(len(self.queue), BATCH_MAX)
             self._sending = [self.queue.popleft() for _ in range(count)]
             batch.msgs.extend(self._sending)
+            fail = self._router.fail
+            if fail.armed and (reason := await fail.reach("raft_stream_send")) is not None:
+                raise RpcError(f"failpoint raft_stream_send: {reason}")
             await stream.send(batch)
             self._sending = []
 
@@ -83,8 +87,10 @@ class RaftRouter:
         resolve: AddressResolver,
         on_unreachable: Callable[[int, list[int]], None],
         on_failure: Callable[[BaseException], None] | None = None,
+        fail: FailPoints = UNARMED,
     ) -> None:
         self.transport = transport
+        self.fail = fail
         self.metadata = (("source_store_id", str(store_id)),)
         self.resolve = resolve
         self.on_unreachable = on_unreachable
@@ -95,11 +101,14 @@ class RaftRouter:
 
     def send(self, store_id: int, message: serverpb.RaftMessage) -> None:
         """Queue a message; drops it when the queue is full."""
+        fail = self.fail
+        if fail.armed and fail.hit("raft_message_send") is not None:
+            return
         link = self._links.get(store_id)
         if link is None:
             link = self._links[store_id] = _StoreLink(self, store_id)
             self._scope.spawn(link.run(), name=f"raft link to store {store_id}")
-        if len(link.queue) >= QUEUE_MAX:
+        if len(link.queue) >= QUEUE_MAX or (fail.armed and fail.hit("raft_queue_full") is not None):
             self.on_unreachable(store_id, [message.region_id])
             return
         link.queue.append(message)
@@ -120,8 +129,12 @@ class RaftRouter:
             async with self._snapshots:
                 channel = self.transport.connect(await self.resolve(store_id))
                 stream = channel.stream(METHODS["Snapshot"])
+                if self.fail.armed and (reason := await self.fail.reach("snapshot_send")) is not None:
+                    raise RpcError(f"failpoint snapshot_send: {reason}")
                 await stream.send(serverpb.SnapshotChunk(message=message))
                 while (chunk := await self._workers.run(next, chunks, None)) is not None:
+                    if self.fail.armed and (reason := await self.fail.reach("snapshot_send_chunk")) is not None:
+                        raise RpcError(f"failpoint snapshot_send_chunk: {reason}")
                     await stream.send(serverpb.SnapshotChunk(data=chunk))
                 await stream.done_sending()
                 arrived = await stream.receive() is not None

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from core_py.failpoints import FailPoints
 from core_py.ports import Clock, Random, Workers
 from core_py.region_errors import RegionNotFound
 from core_py.runtime.log import get_logger
@@ -24,6 +25,7 @@ from core_py.runtime.tasks import TaskScope
 from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.engine.port import CF_DEFAULT, Engine
+from tikv_py.failpoints import POINTS
 from tikv_py.raft.messages import Entry, Message, MsgType, StateRole
 from tikv_py.raft.ready import Ready
 from tikv_py.raftstore import codec, keys, lifecycle, merge
@@ -70,6 +72,7 @@ class Store:
         rng: Random,
         workers: Workers,
         on_failure: Callable[[BaseException], None] | None = None,
+        fail: FailPoints | None = None,
     ) -> None:
         self.store_id = store_id
         self.raft_db = raft_db
@@ -78,6 +81,7 @@ class Store:
         self.clock = clock
         self.rng = rng
         self.workers = workers
+        self.fail = fail or FailPoints(POINTS, rng=rng)
         self.listener = StoreListener()
         self.peers: dict[int, Peer] = {}
         self.tombstones: dict[int, metapb_pb2.Region] = {}

@@ -14,9 +14,10 @@ from prometheus_client import CollectorRegistry
 
 from core_py.errors import DbError
 from core_py.runtime import cli, lifecycle
-from core_py.runtime.clock import SystemClock
+from core_py.runtime.clock import SystemClock, block
 from core_py.runtime.grpc_transport import GrpcTransport
 from core_py.runtime.imports import refuse_unused
+from core_py.runtime.log import get_logger
 from core_py.runtime.status_server import StatusServer
 from core_py.runtime.workers import ThreadWorkers
 from tikv_py.engine.port import CF_DEFAULT
@@ -49,6 +50,7 @@ class TikvProcess:
             clock=SystemClock(),
             rng=random.Random(os.urandom(16)),
             disk_use=lambda: _disk_use(directory),
+            block=block,
         )
         self._server = TikvServer(settings, ports, registry=self._registry, on_failure=stopper.request)
         self._status: StatusServer | None = None
@@ -56,6 +58,9 @@ class TikvProcess:
     async def start(self) -> None:
         """Serve."""
         try:
+            self._server.fail.configure_all(os.environ.get("FAILPOINTS", ""))
+            if self._server.fail.armed:
+                get_logger().warn("failpoints are armed", points=str(self._server.fail.list()))
             await self._server.start()
             address = self._settings.server.status_addr
             if address:

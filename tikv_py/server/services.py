@@ -30,6 +30,7 @@ class NodeServices:
 
     def __init__(self, store: Store, pd: PdClient, metrics: StoreMetrics, clock: Clock) -> None:
         self._store = store
+        self._fail = store.fail
         self._pd = pd
         self._metrics = metrics
         self.access = RegionAccess(store)
@@ -42,12 +43,12 @@ class NodeServices:
         """The services to register; `extra` are commands of other packages (the coprocessor's)."""
         commands = {**self._txn_commands(), **self._raw_commands(), **extra}
         self._dispatcher = Dispatcher(commands, self._metrics, self._clock)
-        batch = BatchCommandsService(self._dispatcher, frozenset(commands))
+        batch = BatchCommandsService(self._dispatcher, frozenset(commands), self._fail)
         handlers: dict[str, Handler] = {name: self._unary(name) for name in commands}
         handlers["BatchCommands"] = batch.serve
         handlers["BatchRaft"] = self._batch_raft
         handlers["Raft"] = self._raft
-        handlers["Snapshot"] = lambda chunks, _context: self._store.snapshots.receive(chunks)
+        handlers["Snapshot"] = self._snapshot
         health: dict[str, Handler] = {"Check": self._health}
         return [
             Service(tikvpb_pb2.DESCRIPTOR.services_by_name["Tikv"], handlers),
@@ -136,6 +137,8 @@ class NodeServices:
         async for batch in batches:
             for message in batch.msgs:
                 self._check_store(message)
+                if self._fail.armed and self._fail.hit("raft_message_receive") is not None:
+                    continue
                 self._store.deliver(message)
             self._metrics.raft_messages.inc(len(batch.msgs))
         return raft_serverpb_pb2.Done()
@@ -147,6 +150,13 @@ class NodeServices:
             self._check_store(message)
             self._store.deliver(message)
         return raft_serverpb_pb2.Done()
+
+    async def _snapshot(
+        self, chunks: AsyncIterator[raft_serverpb_pb2.SnapshotChunk], _context: CallContext
+    ) -> raft_serverpb_pb2.Done:
+        if self._fail.armed and (reason := await self._fail.reach("snapshot_receive")) is not None:
+            raise StatusError("UNAVAILABLE", f"failpoint: {reason}")
+        return await self._store.snapshots.receive(chunks)
 
     def _check_store(self, message: raft_serverpb_pb2.RaftMessage) -> None:
         """A sender with an old address must resolve it again."""
