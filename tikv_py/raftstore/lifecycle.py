@@ -98,7 +98,7 @@ def handle_message(store: Store, message: serverpb.RaftMessage) -> None:
     """Give a raft message to its peer, creating or destroying one where the protocol says so."""
     raft_message = codec.message_from_pb(message.message)
     is_snapshot = raft_message is not None and raft_message.msg_type is MsgType.SNAPSHOT
-    if is_snapshot and not store.snapshots.take_stage(message.region_id):
+    if is_snapshot and not store.snapshots.take_stage(message):
         return  # without the data that it describes
     if message.to_peer.store_id != store.store_id or message.region_id in store.unsettled:
         return
