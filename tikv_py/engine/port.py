@@ -127,7 +127,7 @@ class WriteBatch(Protocol):
 
 
 class SortedRun(Protocol):
-    """A staged run that is being written. Blocking calls, meant for a thread, but for `abandon`, which may come from any."""
+    """A staged run that is being written. Blocking calls, meant for a thread; one at a time."""
 
     def add(self, pairs: Sequence[Pair]) -> None:
         """Append pairs. Raises StorageError unless every key is above the one before, or when the run was abandoned."""
@@ -138,7 +138,7 @@ class SortedRun(Protocol):
         ...
 
     def abandon(self) -> None:
-        """Remove the run, finished or not; waits for a call that is running in a thread. Idempotent."""
+        """Remove the run, finished or not. Idempotent."""
         ...
 
 

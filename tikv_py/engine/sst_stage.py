@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -47,7 +46,6 @@ class SstRun:
         self._name = name
         self._path = directory / f"{name}.tmp"
         self._final = directory / f"{name}.sst"
-        self._lock = threading.Lock()
         self._unsynced_bytes = 0
         self._open = True
         if self._final.exists():
@@ -65,34 +63,31 @@ class SstRun:
 
     def add(self, pairs: Sequence[Pair]) -> None:
         """Append pairs."""
-        with self._lock:
-            self._writing().add(pairs)
-            self._unsynced_bytes += sum([len(key) + len(value) for key, value in pairs])
-            if self._unsynced_bytes >= SYNC_EVERY_BYTES:
-                self._sync()
+        self._writing().add(pairs)
+        self._unsynced_bytes += sum([len(key) + len(value) for key, value in pairs])
+        if self._unsynced_bytes >= SYNC_EVERY_BYTES:
+            self._sync()
 
     def finish(self) -> None:
         """Complete the file, sync it, give it its name, sync the directory."""
-        with self._lock:
-            writer = self._writing()
-            self._sync()
-            writer.finish()
-            self._sync()
-            self._writer = None
-            self._close()
-            try:
-                self._path.rename(self._final)
-                sync_directory(self._directory)
-            except OSError as error:
-                raise StorageError(f"staged run {self._name} cannot be finished: {error}") from error
+        writer = self._writing()
+        self._sync()
+        writer.finish()
+        self._sync()
+        self._writer = None
+        self._close()
+        try:
+            self._path.rename(self._final)
+            sync_directory(self._directory)
+        except OSError as error:
+            raise StorageError(f"staged run {self._name} cannot be finished: {error}") from error
 
     def abandon(self) -> None:
         """Remove the file, under either name."""
-        with self._lock:
-            self._writer = None
-            self._close()
-            self._path.unlink(missing_ok=True)
-            self._final.unlink(missing_ok=True)
+        self._writer = None
+        self._close()
+        self._path.unlink(missing_ok=True)
+        self._final.unlink(missing_ok=True)
 
     def _sync(self) -> None:
         try:

@@ -76,7 +76,7 @@ class SnapshotReceiver:
         finally:
             if stage is not None and not delivered:
                 self._release(stage.region.id)
-                stage.abandon()
+                self._discard([stage])
 
     async def _add(self, stage: StagedSnapshot, chunk: bytes) -> None:
         await self._rate.take(len(chunk))
@@ -152,6 +152,11 @@ class SnapshotReceiver:
         """What was taken and not claimed is of no use."""
         if self._taken:
             useless, self._taken = list(self._taken.values()), {}
+            self._discard(useless)
+
+    def _discard(self, useless: list[StagedSnapshot]) -> None:
+        """Remove stages in a thread; what a store that is being stopped leaves behind is removed at its start."""
+        if self._store.started:
             self._store.scope.spawn(self._remove(useless), name="removal of snapshots")
 
     async def _remove(self, useless: list[StagedSnapshot]) -> None:

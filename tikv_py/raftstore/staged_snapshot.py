@@ -2,10 +2,14 @@
 
 Memory holds one chunk. Every chunk is checked (checksum, order of families and keys, the region's bounds) before any of it is
 written, and the whole against the sizes and checksums in the last chunk; only then it is complete, and its runs are durable.
+
+A lock, because a stream can be cancelled while a thread still writes its last chunk: `abandon` must come after that, and
+nothing may be written behind it.
 """
 
 from __future__ import annotations
 
+import threading
 import zlib
 
 from core_py.errors import CodecError
@@ -15,7 +19,7 @@ from tikv_py.raftstore import keys, snapshot
 
 
 class StagedSnapshot:
-    """The runs are named after `name`, which must not be in use. `add` blocks and is meant for a thread."""
+    """The runs are named after `name`, which must not be in use. Calls block and are meant for a thread."""
 
     def __init__(self, engine: Engine, name: str, region: metapb_pb2.Region, index: int, term: int) -> None:
         self.region = region
@@ -29,6 +33,8 @@ class StagedSnapshot:
         self._family = -1
         self._last_key = b""
         self._runs: list[tuple[str, str, SortedRun]] = []
+        self._lock = threading.Lock()
+        self._abandoned = False
         self._files: dict[str, tuple[int, int]] = {}
 
     @property
@@ -38,7 +44,13 @@ class StagedSnapshot:
 
     def add(self, chunk: bytes) -> None:
         """Check a chunk and write what it holds. Raises CodecError, and StorageError when it cannot be written."""
+        with self._lock:
+            self._add(chunk)
+
+    def _add(self, chunk: bytes) -> None:
         family, body = snapshot.decode_chunk(chunk)
+        if self._abandoned:
+            raise CodecError(f"snapshot of region {self.region.id} was given up")
         if self.complete:
             raise CodecError(f"snapshot of region {self.region.id} goes on after its end")
         if family == snapshot.END_FAMILY:
@@ -82,5 +94,7 @@ class StagedSnapshot:
 
     def abandon(self) -> None:
         """Remove everything that was written, complete or not. Idempotent."""
-        for _, _, run in self._runs:
-            run.abandon()
+        with self._lock:
+            self._abandoned = True
+            for _, _, run in self._runs:
+                run.abandon()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
+from core_py.errors import CodecError
 from core_py.ports import StatusError
 from core_py.runtime.rate import ByteRate
+from core_py.runtime.workers import InlineWorkers
 from core_py.sim.clock import LoopClock
 from core_py.sim.loop import run_virtual
 from protos.kvproto import metapb_pb2
@@ -134,6 +137,7 @@ def test_a_snapshot_that_grows_beyond_what_fits_is_ended(monkeypatch: pytest.Mon
             async with bench(snapshots=settings) as one:
                 with pytest.raises(StatusError, match=text):
                     await offer(one, chunks({"default": MANY}))
+                await one.settle()
                 assert one.kv_db.staged() == []
 
     run_virtual(main())
@@ -181,6 +185,33 @@ def test_a_snapshot_that_the_core_has_no_use_for_is_removed() -> None:
             await bring(one, 20, [(b"zk", b"again")])
             assert one.kv_db.get("default", b"zk") == b"new"
             assert one.kv_db.staged() == []
+
+    run_virtual(main())
+
+
+def test_a_chunk_that_is_still_being_written_when_its_stream_is_cancelled_leaves_nothing() -> None:
+    async def main() -> None:
+        async with bench() as one:
+            data = chunks({"default": MANY})
+            late: list[Callable[[], object]] = []
+            workers = one.store.workers
+
+            class Detached(InlineWorkers):
+                async def run(self, function: Callable[..., Any], *args: Any) -> Any:
+                    late.append(lambda: function(*args))
+                    await asyncio.Event().wait()
+
+            one.store.workers = Detached()
+            receiving = one.store.scope.spawn(offer(one, data))
+            await one.settle()
+            one.store.workers = workers
+            receiving.cancel()
+            await one.settle()
+            with pytest.raises(CodecError, match="given up"):
+                late[0]()
+            assert one.kv_db._staging == set()
+            await bring(one, 20, MANY)
+            assert one.peer.storage.last_index() == 20
 
     run_virtual(main())
 
