@@ -104,7 +104,7 @@ def handle_message(store: Store, message: serverpb.RaftMessage) -> None:
     """Give a raft message to its peer, creating or destroying one where the protocol says so."""
     raft_message = codec.message_from_pb(message.message)
     is_snapshot = raft_message is not None and raft_message.msg_type is MsgType.SNAPSHOT
-    if is_snapshot and not store.snapshots.take_stage(message.region_id):
+    if is_snapshot and not store.snapshots.take_stage(message):
         return  # without the data that it describes
     if message.to_peer.store_id != store.store_id or message.region_id in store.unsettled:
         return
@@ -203,10 +203,14 @@ def _create_by_message(store: Store, message: serverpb.RaftMessage, raft_message
     return add_peer(store, metapb_pb2.Region(id=message.region_id), message.to_peer, restarted=False)
 
 
-def holder_of_range(store: Store, region: metapb_pb2.Region) -> int | None:
-    """The id of another region that holds a part of this one's range on this store, or will until its end is durable."""
+def holder_of_range(store: Store, region: metapb_pb2.Region, *, besides: frozenset[int] = frozenset()) -> int | None:
+    """The id of another region that holds a part of this one's range on this store, or will until its end is durable.
+
+    Peers of the regions `besides` do not count: they end with what takes their range.
+    """
     for other in store.peers.values():
-        if other.region.id != region.id and other.storage.is_initialized and overlaps(other.region, region):
+        known = other.region.id == region.id or other.region.id in besides
+        if not known and other.storage.is_initialized and overlaps(other.region, region):
             return other.region.id
     for region_id, unsettled in store.unsettled.items():
         if region_id != region.id and unsettled is not None and overlaps(unsettled, region):
@@ -306,20 +310,33 @@ def _destroy(
     merged_into: metapb_pb2.Region | None = None,
     keep_data: bool = False,
 ) -> None:
+    peer.storage.clear_kv(kv_batch, keep_data=keep_data)
+    region = end(store, peer, region, merged_into, holds_range=not keep_data)
+    put_tombstone(kv_batch, region, merged_into)
+    store.scope.spawn(_bury(store, region.id), name=f"burial of region {region.id}")
+
+
+def end(
+    store: Store,
+    peer: Peer,
+    region: metapb_pb2.Region,
+    merged_into: metapb_pb2.Region | None = None,
+    *,
+    holds_range: bool,
+) -> metapb_pb2.Region:
+    """End a peer in memory; the region for its tombstone.
+
+    Until that is durable the region's id is not free, and neither is its range when it `holds_range`.
+    """
     peer.destroyed = True
     store.closed.discard(region.id)
-    peer.storage.clear_kv(kv_batch, keep_data=keep_data)
-    holds_range = peer.storage.is_initialized and not keep_data
-    store.unsettled[region.id] = peer.region if holds_range else None
+    store.unsettled[region.id] = peer.region if holds_range and peer.storage.is_initialized else None
     store.snapshots.forget(region.id)
     if find_peer(region, store_id=store.store_id) is None:
         tombstone = metapb_pb2.Region()
         tombstone.CopyFrom(region)
         tombstone.peers.append(peer.peer_cache[peer.peer_id])
         region = tombstone
-    merge_state = None if merged_into is None else serverpb.MergeState(target=merged_into)
-    state = region_state_bytes(region, serverpb.Tombstone, merge=merge_state)
-    kv_batch.put(CF_RAFT, keys.region_state_key(region.id), state)
     store.tombstones[region.id] = region
     if merged_into is not None:
         store.merged[region.id] = merged_into
@@ -327,7 +344,14 @@ def _destroy(
     peer.fail_all(RegionNotFound(region.id))
     get_logger().info("peer destroyed", region=region.id, peer=peer.peer_id)
     store.listener.on_destroy(region.id)
-    store.scope.spawn(_bury(store, region.id), name=f"burial of region {region.id}")
+    return region
+
+
+def put_tombstone(kv_batch: WriteBatch, region: metapb_pb2.Region, merged_into: metapb_pb2.Region | None) -> None:
+    """Add a region's end to a kv database batch."""
+    merge_state = None if merged_into is None else serverpb.MergeState(target=merged_into)
+    state = region_state_bytes(region, serverpb.Tombstone, merge=merge_state)
+    kv_batch.put(CF_RAFT, keys.region_state_key(region.id), state)
 
 
 async def _bury(store: Store, region_id: int) -> None:

@@ -10,6 +10,8 @@ merge takes the greater one plus one). What it does not do: look at logs, progre
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.raftstore.region import VOTER, AdminRefused
@@ -76,3 +78,8 @@ def with_records(
         target_epoch=target.region_epoch,
     )
     return (*own, *theirs, record)[-MERGED_RECORDS_MAX:]
+
+
+def sources(records: Iterable[serverpb.MergedRecord]) -> frozenset[int]:
+    """The regions that the records say are gone for good: an id is never used again."""
+    return frozenset(record.source_region_id for record in records)

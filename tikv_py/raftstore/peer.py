@@ -85,6 +85,8 @@ class SnapshotProgress:
     index: int
     old_region: metapb_pb2.Region
     messages: list[Message] = field(default_factory=list)
+    ended: list[metapb_pb2.Region] = field(default_factory=list)
+    """Regions whose peers here end with it: they have become parts of this one."""
 
 
 class Peer:

@@ -98,11 +98,10 @@ def _with_initial_log(found: tuple[HardState, int] | None, apply_state: ApplySta
 
 
 def clear_raft_data(batch: WriteBatch, region_id: int) -> None:
-    """Remove log, raft state, staged snapshot and marker of a region."""
+    """Remove log, raft state and snapshot marker of a region."""
     batch.delete_range(CF_DEFAULT, keys.log_key(region_id, 0), keys.raft_state_key(region_id))
     batch.delete(CF_DEFAULT, keys.raft_state_key(region_id))
     batch.delete(CF_DEFAULT, keys.pending_snapshot_key(region_id))
-    batch.delete_range(CF_DEFAULT, keys.snapshot_chunk_key(region_id, 0), keys.snapshot_chunks_end(region_id))
 
 
 SnapshotMaker = Callable[[int], Snapshot]

@@ -30,7 +30,7 @@ from tikv_py.raft.messages import Entry, Message, MsgType, StateRole
 from tikv_py.raft.ready import Ready
 from tikv_py.raftstore import codec, keys, lifecycle, merge
 from tikv_py.raftstore.apply import Applied
-from tikv_py.raftstore.config import RaftstoreConfig
+from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.router import RaftRouter
 from tikv_py.raftstore.snapshots import SnapshotManager
@@ -73,6 +73,7 @@ class Store:
         workers: Workers,
         on_failure: Callable[[BaseException], None] | None = None,
         fail: FailPoints | None = None,
+        snapshots: SnapshotSettings | None = None,
     ) -> None:
         self.store_id = store_id
         self.raft_db = raft_db
@@ -94,7 +95,7 @@ class Store:
         self.started = False
         self.may_have_promised = False
         """Peers of this store may have told leaders before its start that they would not vote for others."""
-        self.snapshots = SnapshotManager(self)
+        self.snapshots = SnapshotManager(self, snapshots or SnapshotSettings())
         self.scope = TaskScope("store", on_failure=on_failure)
         self._inbox: list[serverpb.RaftMessage] = []
         self._dirty: set[int] = set()
