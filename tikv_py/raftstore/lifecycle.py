@@ -96,6 +96,7 @@ def add_peer(store: Store, region: metapb_pb2.Region, meta: metapb_pb2.Peer, *, 
     peer = Peer(storage, meta, store.config, store.rng, restarted=restarted)
     storage.make_snapshot = lambda to: store.snapshots.make(peer, to)
     store.peers[region.id] = peer
+    store.hibernation.add(region.id)
     store.activate(region.id)
     return peer
 
@@ -140,6 +141,7 @@ def handle_message(store: Store, message: serverpb.RaftMessage) -> None:
         return
     peer.peer_cache[message.from_peer.id] = message.from_peer
     peer.heard[message.from_peer.id] = store.clock.monotonic()
+    store.hibernation.wake(peer, by=message.from_peer.id)
     peer.node.step(raft_message)
     if message.from_peer.id in peer.pending and peer.has_caught_up(message.from_peer.id):
         peer.pending.discard(message.from_peer.id)
@@ -150,8 +152,18 @@ def handle_message(store: Store, message: serverpb.RaftMessage) -> None:
 def _handle_extra(store: Store, peer: Peer | None, message: serverpb.RaftMessage) -> None:
     """A message between stores that is not the Raft node's."""
     extra = message.extra_msg
-    if peer is not None and extra.type == serverpb.MsgWantRollbackMerge:
+    if peer is None and message.region_id in store.merged:
+        _tell_merged(store, message)
+    if peer is None or message.to_peer.id != peer.peer_id:
+        return
+    if extra.type == serverpb.MsgWantRollbackMerge:
         merge.on_want_rollback(store, peer, extra.index)
+    elif extra.type == serverpb.MsgHibernateRequest:
+        store.hibernation.on_request(peer, message)
+    elif extra.type == serverpb.MsgHibernateResponse:
+        store.hibernation.on_response(peer, message)
+    elif extra.type == serverpb.MsgRegionWakeUp:
+        store.hibernation.wake(peer, by=message.from_peer.id)
 
 
 def _is_removed_by(peer: Peer, message: serverpb.RaftMessage) -> bool:
@@ -231,6 +243,7 @@ def create_split_peers(store: Store, parent: Peer, regions: list[metapb_pb2.Regi
         if existing is not None:  # created by a message of a faster replica; the split tells it what it is
             existing.destroyed = True
             existing.fail_all(RegionNotFound(region.id))
+            store.hibernation.remove(region.id)
             del store.peers[region.id]
         records = parent.storage.merged_records
         state = region_state_bytes(region, serverpb.Normal, merged_records=records)
@@ -329,6 +342,7 @@ def end(
     Until that is durable the region's id is not free, and neither is its range when it `holds_range`.
     """
     peer.destroyed = True
+    store.hibernation.remove(region.id)
     store.closed.discard(region.id)
     store.unsettled[region.id] = peer.region if holds_range and peer.storage.is_initialized else None
     store.snapshots.forget(region.id)

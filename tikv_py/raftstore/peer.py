@@ -124,6 +124,11 @@ class Peer:
         """Entries count as applied whose batch this turn has not written yet."""
         self.merge_asked: tuple[int, int] | None = None
         """(term, index) of the command that ends this region's merge, as far as this store proposed it."""
+        self.used = False
+        """Read under the lease since the last tick; such reads leave no other trace."""
+        self.quiet_ticks = 0
+        self.sleepers: set[int] = set()
+        """Members that agreed to hibernate, while this leader asks them to."""
         self.flow = Flow()
         self.approximate_size = 0
         self.approximate_keys = 0

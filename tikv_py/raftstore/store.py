@@ -31,6 +31,7 @@ from tikv_py.raft.ready import Ready
 from tikv_py.raftstore import codec, keys, lifecycle, merge
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings
+from tikv_py.raftstore.hibernation import Hibernation
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.router import RaftRouter
 from tikv_py.raftstore.snapshots import SnapshotManager
@@ -95,6 +96,7 @@ class Store:
         self.started = False
         self.may_have_promised = False
         """Peers of this store may have told leaders before its start that they would not vote for others."""
+        self.hibernation = Hibernation(self)
         self.snapshots = SnapshotManager(self, snapshots or SnapshotSettings())
         self.scope = TaskScope("store", on_failure=on_failure)
         self._inbox: list[serverpb.RaftMessage] = []
@@ -116,6 +118,7 @@ class Store:
         self.scope.spawn(self._run_sync(), name="store sync")
         self.scope.spawn(self._run_ticks(), name="store ticks")
         self.scope.spawn(self._run_log_gc(), name="store log gc")
+        self.scope.spawn(self.hibernation.watch_stores(self.router.is_alive), name="store watch")
 
     async def stop(self) -> None:
         """Stop the loop; what was not answered fails."""
@@ -132,6 +135,8 @@ class Store:
 
     def activate(self, region_id: int) -> None:
         """The peer has work (a proposal, a read, an answer)."""
+        if self.hibernation.is_asleep(region_id):
+            self.hibernation.wake(self.peers[region_id])
         self._dirty.add(region_id)
         self._wake.set()
 
@@ -152,19 +157,22 @@ class Store:
         return self.may_have_promised and self.clock.monotonic() - self._started_at < timeout_s
 
     def catch_up(self) -> None:
-        """Give the peers every tick that is due by the clock; an election timeout's worth is as good as any more."""
+        """Give awake peers every tick that is due by the clock; an election timeout's worth is as good as any more."""
         interval = float(self.config.raft_base_tick_interval)
         due = int((self.clock.monotonic() - self._ticked_until) / interval + 1e-6)
         if due <= 0:
             return
         self._ticked_until += due * interval
-        for region_id, peer in self.peers.items():
+        for region_id in list(self.hibernation.awake):
+            peer = self.peers[region_id]
             for _ in range(min(due, self.config.raft_election_timeout_ticks)):
                 peer.node.tick()
+            self.hibernation.after_tick(peer)
             self._dirty.add(region_id)
         for region_id in sorted(self.closed):
             merge.pursue(self, self.peers[region_id])
-        self._wake.set()
+        if self.hibernation.awake:
+            self._wake.set()
 
     async def _run(self) -> None:
         while True:
@@ -183,7 +191,9 @@ class Store:
     async def _run_log_gc(self) -> None:
         while True:
             await asyncio.sleep(float(self.config.raft_log_gc_tick_interval))
-            for peer in self.peers.values():
+            self.hibernation.wake_long_sleepers()
+            for region_id in list(self.hibernation.awake):
+                peer = self.peers[region_id]
                 lifecycle.propose_log_gc(self, peer)
                 lifecycle.ask_whether_removed(self, peer)
 
@@ -365,8 +375,9 @@ class Store:
                 self.router.send(target.store_id, wire)
 
     def send_extra(self, peer: Peer, target: metapb_pb2.Peer, extra: serverpb.ExtraMessage) -> None:
-        """Send a message that is not the Raft node's."""
+        """Send a message that is not the Raft node's; it tells the peer's term."""
         wire = serverpb.RaftMessage(region_id=peer.region.id, extra_msg=extra)
+        wire.message.term = peer.node.term
         wire.from_peer.CopyFrom(peer.meta())
         wire.to_peer.CopyFrom(target)
         wire.region_epoch.CopyFrom(peer.region.region_epoch)

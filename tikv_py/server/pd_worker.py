@@ -172,6 +172,8 @@ class PdWorker(StoreListener):
             keys_read=flow.read_keys,
         )
         now = self._clock.monotonic()
+        if self._store.hibernation.is_asleep(peer.region.id):
+            return request  # the members are silent because all is well
         for meta in peer.region.peers:
             if meta.id == peer.peer_id:
                 continue
