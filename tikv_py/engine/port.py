@@ -145,6 +145,10 @@ class Engine(Reader, Protocol):
         """Bring sorted runs of pairs in, one column family each, bypassing the write path. Durable on return."""
         ...
 
+    def compact(self, cf: str, start: bytes, end: bytes) -> None:
+        """Rewrite [start, end) without what was deleted or overwritten. Blocks, for long; meant for a thread."""
+        ...
+
     def approximate_size(self) -> int:
         """Bytes on disk (or held), for statistics."""
         ...

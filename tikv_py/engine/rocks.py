@@ -307,6 +307,10 @@ class RocksEngine(_RocksReader):
             options.set_move_files(True)
             self._sources[cf].ingest_external_file([path], options)
 
+    def compact(self, cf: str, start: bytes, end: bytes) -> None:
+        """Rewrite the range; releases the interpreter lock meanwhile."""
+        self._sources[cf].compact_range(start or None, end or None)
+
     def approximate_size(self) -> int:
         """Bytes of live SST files and memtables."""
         total = 0
