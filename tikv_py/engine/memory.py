@@ -1,8 +1,9 @@
 """The engine in memory: dictionaries with sorted key lists, copy-on-write snapshots, and a crash that loses what was not synced.
 
 Used by embedded test clusters and by the simulator. `crash` returns the state a disk would hold after a loss of power: the
-synced state plus a caller-chosen prefix of the batches written since, never part of a batch. Not meant for large data:
-inserting a key moves the tail of a list.
+synced state plus a caller-chosen prefix of the batches written since, never part of a batch. What was ingested survives even
+where batches before it do not, as files do beside a write-ahead log. Not meant for large data: inserting a key moves the
+tail of a list.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
 
-from core_py.errors import invariant
-from tikv_py.engine.port import KV_CFS, Cursor, Pair, Range, Snapshot, WriteBatch
+from core_py.errors import StorageError, invariant
+from tikv_py.engine.port import KV_CFS, Cursor, Pair, Range, Snapshot, SortedRun, WriteBatch
 
 _PUT, _DELETE, _DELETE_RANGE = range(3)
 
@@ -56,10 +57,12 @@ class _Family:
 class MemoryBatch:
     """A list of changes."""
 
-    __slots__ = ("changes",)
+    __slots__ = ("changes", "ingested")
 
-    def __init__(self) -> None:
+    def __init__(self, *, ingested: bool = False) -> None:
         self.changes: list[tuple[int, str, bytes, bytes]] = []
+        self.ingested = ingested
+        """Came in as files: durable at once."""
 
     def put(self, cf: str, key: bytes, value: bytes) -> None:
         """Set a key."""
@@ -154,6 +157,44 @@ class _MemorySnapshot(_MemoryReader):
         self._families = {}
 
 
+class _MemoryRun:
+    """`tikv_py.engine.port.SortedRun`: pairs that reach the disk when the run is finished."""
+
+    def __init__(self, disk: dict[str, tuple[Pair, ...]], open_runs: set[str], name: str) -> None:
+        self._disk = disk
+        self._open = open_runs
+        self._name = name
+        self._pairs: list[Pair] = []
+        self._abandoned = False
+        open_runs.add(name)
+
+    def add(self, pairs: Sequence[Pair]) -> None:
+        """Append pairs."""
+        self._check()
+        for pair in pairs:
+            if self._pairs and pair[0] <= self._pairs[-1][0]:
+                raise StorageError(f"staged run {self._name}: key {pair[0].hex()} is not above the one before")
+            self._pairs.append(pair)
+
+    def finish(self) -> None:
+        """Put the run on the disk."""
+        self._check()
+        if not self._pairs:
+            raise StorageError(f"staged run {self._name} holds nothing")
+        self._disk[self._name] = tuple(self._pairs)
+        self._open.discard(self._name)
+
+    def abandon(self) -> None:
+        """Remove the run."""
+        self._abandoned = True
+        self._open.discard(self._name)
+        self._disk.pop(self._name, None)
+
+    def _check(self) -> None:
+        if self._abandoned:
+            raise StorageError(f"staged run {self._name} was abandoned")
+
+
 class MemoryEngine(_MemoryReader):
     """`tikv_py.engine.port.Engine` in memory."""
 
@@ -161,6 +202,8 @@ class MemoryEngine(_MemoryReader):
         self._families = {cf: _Family() for cf in cfs}
         self._durable = {cf: _Family() for cf in cfs}
         self._unsynced: list[MemoryBatch] = []
+        self._staged: dict[str, tuple[Pair, ...]] = {}
+        self._staging: set[str] = set()
         self._closed = False
 
     def batch(self) -> MemoryBatch:
@@ -188,14 +231,30 @@ class MemoryEngine(_MemoryReader):
             family.shared = True
         return _MemorySnapshot(dict(self._families), streams)
 
-    def ingest(self, files: Sequence[tuple[str, Sequence[Pair]]]) -> None:
-        """Bring sorted runs of pairs in, durably."""
-        batch = self.batch()
-        for cf, pairs in files:
-            for key, value in pairs:
+    def stage(self, name: str) -> SortedRun:
+        """Begin a run."""
+        if name in self._staged or name in self._staging:
+            raise StorageError(f"a staged run {name} is there already")
+        return _MemoryRun(self._staged, self._staging, name)
+
+    def staged(self) -> list[str]:
+        """The names of all finished runs."""
+        return sorted(self._staged)
+
+    def ingest_staged(self, runs: Sequence[tuple[str, str]]) -> None:
+        """Bring finished runs in, durably, without syncing what was written before."""
+        batch = MemoryBatch(ingested=True)
+        for name, cf in runs:
+            if name not in self._staged:
+                raise StorageError(f"there is no staged run {name}")
+            for key, value in self._staged[name]:
                 batch.put(cf, key, value)
-        self.write(batch)
-        self.sync_wal()
+        _apply(self._families, batch)
+        self._unsynced.append(batch)
+
+    def drop_staged(self, name: str) -> None:
+        """Remove a finished run."""
+        self._staged.pop(name, None)
 
     def compact(self, cf: str, start: bytes, end: bytes) -> None:
         """Nothing to do: nothing deleted is held."""
@@ -210,14 +269,18 @@ class MemoryEngine(_MemoryReader):
 
     def unsynced_batches(self) -> int:
         """How many batches a loss of power could still take."""
-        return len(self._unsynced)
+        return sum(not batch.ingested for batch in self._unsynced)
 
     def image(self, keep: int = 0) -> MemoryEngine:
         """The engine as it would be found after a loss of power now that kept the first `keep` un-synced batches."""
         survivor = MemoryEngine(tuple(self._families))
         survivor._families = {cf: family.copy() for cf, family in self._durable.items()}
-        for batch in self._unsynced[:keep]:
-            _apply(survivor._families, batch)
+        left = keep
+        for batch in self._unsynced:
+            if batch.ingested or left > 0:
+                _apply(survivor._families, batch)
+                left -= not batch.ingested
+        survivor._staged = dict(self._staged)
         survivor._durable = {cf: family.copy() for cf, family in survivor._families.items()}
         return survivor
 

@@ -8,6 +8,10 @@ Reads on the engine itself see the newest state. They are consistent with each o
 the event loop between them, because all writes happen on the loop's thread. Everything that outlives one turn of the loop,
 or runs in a thread, takes a `Snapshot`.
 
+Large sorted data comes in beside the write path: it is staged in named runs, one column family each, and ingested as a whole.
+A finished run is durable and outlives crashes until it is dropped; an unfinished one is gone after a crash. Ingesting leaves
+the staged runs where they are, so that it can be repeated when it is not known how far it got.
+
 Bounds: `start` inclusive, `end` exclusive, an empty `end` means plus infinity.
 """
 
@@ -122,6 +126,22 @@ class WriteBatch(Protocol):
         ...
 
 
+class SortedRun(Protocol):
+    """A staged run that is being written. Blocking calls, meant for a thread; one at a time."""
+
+    def add(self, pairs: Sequence[Pair]) -> None:
+        """Append pairs. Raises StorageError unless every key is above the one before, or when the run was abandoned."""
+        ...
+
+    def finish(self) -> None:
+        """Complete the run, which must hold a pair, and make it durable. Raises StorageError."""
+        ...
+
+    def abandon(self) -> None:
+        """Remove the run, finished or not. Idempotent."""
+        ...
+
+
 class Engine(Reader, Protocol):
     """One database."""
 
@@ -141,8 +161,23 @@ class Engine(Reader, Protocol):
         """A frozen view. Only on the loop's thread, so that it is consistent across column families."""
         ...
 
-    def ingest(self, files: Sequence[tuple[str, Sequence[Pair]]]) -> None:
-        """Bring sorted runs of pairs in, one column family each, bypassing the write path. Durable on return."""
+    def stage(self, name: str) -> SortedRun:
+        """Begin a run under a name that is not in use: letters, digits, `-` and `_`. Raises StorageError."""
+        ...
+
+    def staged(self) -> list[str]:
+        """The names of all finished runs, sorted."""
+        ...
+
+    def ingest_staged(self, runs: Sequence[tuple[str, str]]) -> None:
+        """Bring finished runs, as (name, column family), into the database over whatever is there. Blocks; meant for a thread.
+
+        Durable on return, and newer than everything written before the call. The runs stay staged. Raises StorageError.
+        """
+        ...
+
+    def drop_staged(self, name: str) -> None:
+        """Remove a finished run; no error when there is none."""
         ...
 
     def compact(self, cf: str, start: bytes, end: bytes) -> None:

@@ -30,7 +30,8 @@ from rocksdict import (
 from rocksdict import WriteBatch as RawBatch
 
 from core_py.errors import StorageError, invariant
-from tikv_py.engine.port import KV_CFS, Cursor, Pair, Range, Snapshot, WriteBatch
+from tikv_py.engine.port import KV_CFS, Cursor, Pair, Range, Snapshot, SortedRun, WriteBatch
+from tikv_py.engine.sst_stage import SstStage
 
 DEFAULT_CACHE_BYTES = 64 << 20
 DEFAULT_MEMTABLES_BYTES = 96 << 20  # of all column families together; the fullest is flushed beyond it
@@ -241,6 +242,34 @@ def _pinned(items: Iterator[Pair], bounds: Range) -> Iterator[Pair]:
     del bounds  # kept until here: the native iterator points into its bytes
 
 
+class _SstWriter:
+    """`tikv_py.engine.sst_stage.FileWriter`. RocksDB itself refuses keys that do not ascend, and empty files."""
+
+    def __init__(self, path: str, options: Options) -> None:
+        self._path = path
+        self._raw = SstFileWriter(options)
+        try:
+            self._raw.open(path)
+        except Exception as error:
+            raise StorageError(f"file {path} cannot be written: {error}") from error
+
+    def add(self, pairs: Sequence[Pair]) -> None:
+        """Append pairs."""
+        raw = self._raw
+        try:
+            for key, value in pairs:
+                raw[key] = value
+        except Exception as error:
+            raise StorageError(f"file {self._path}: {error}") from error
+
+    def finish(self) -> None:
+        """Complete the file."""
+        try:
+            self._raw.finish()
+        except Exception as error:
+            raise StorageError(f"file {self._path} cannot be finished: {error}") from error
+
+
 class RocksEngine(_RocksReader):
     """`tikv_py.engine.port.Engine` on RocksDB. Raises StorageError when the directory cannot be opened."""
 
@@ -264,7 +293,8 @@ class RocksEngine(_RocksReader):
             raise StorageError(f"data directory {path} cannot be opened: {error}") from error
         self._sources = {cf: self._db if cf == "default" else self._db.get_column_family(cf) for cf in cfs}
         self._handles = {cf: self._db.get_column_family_handle(cf) for cf in cfs}
-        self._ingested = 0
+        run_options = _options(cache, memtables_bytes, whole_database=False)
+        self._stage = SstStage(Path(path) / "snap", lambda file: _SstWriter(file, run_options))
 
     def batch(self) -> RocksBatch:
         """A new, empty batch."""
@@ -291,21 +321,28 @@ class RocksEngine(_RocksReader):
         """A snapshot was released."""
         self._snapshots.discard(snapshot)
 
-    def ingest(self, files: Sequence[tuple[str, Sequence[Pair]]]) -> None:
-        """Write one SST file per run and ingest it."""
-        for cf, pairs in files:
-            if not pairs:
-                continue
-            self._ingested += 1
-            path = str(Path(self._path) / f"ingest-{self._ingested}.sst")
-            writer = SstFileWriter(Options(raw_mode=True))
-            writer.open(path)
-            for key, value in pairs:
-                writer[key] = value
-            writer.finish()
+    def stage(self, name: str) -> SortedRun:
+        """Begin a run in a file of its own."""
+        return self._stage.begin(name)
+
+    def staged(self) -> list[str]:
+        """The names of all finished runs."""
+        return self._stage.names()
+
+    def ingest_staged(self, runs: Sequence[tuple[str, str]]) -> None:
+        """Ingest a hard link of each file; the memtable is flushed first, or ingesting would do it under the interpreter lock."""
+        for name, cf in runs:
             options = IngestExternalFileOptions()
             options.set_move_files(True)
-            self._sources[cf].ingest_external_file([path], options)
+            try:
+                self._sources[cf].flush(True)
+                self._sources[cf].ingest_external_file([self._stage.link(name)], options)
+            except Exception as error:  # rocksdict raises bare Exception
+                raise StorageError(f"staged run {name} cannot be ingested: {error}") from error
+
+    def drop_staged(self, name: str) -> None:
+        """Remove a finished run's file."""
+        self._stage.drop(name)
 
     def compact(self, cf: str, start: bytes, end: bytes) -> None:
         """Rewrite the range; releases the interpreter lock meanwhile."""

@@ -1,7 +1,8 @@
-"""`[raftstore]`: ticks, log and heartbeat settings under the public key names."""
+"""`[raftstore]`: ticks, log and heartbeat settings under the public key names; and what the store is told about snapshots."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -41,3 +42,21 @@ class RaftstoreConfig:
             )
         if self.raft_log_gc_threshold < 1:
             raise ValueError("raftstore.raft-log-gc-threshold must be at least 1")
+
+
+def _no_limit() -> int:
+    return 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotSettings:
+    """Limits of region snapshots in both directions. A limit in bytes of 0 is none."""
+
+    concurrent_send_limit: int = 4
+    concurrent_recv_limit: int = 4
+    max_bytes_per_s: int = 0
+    """Of sending and receiving together."""
+    max_total_bytes: int = 0
+    """Of all snapshots that are being received."""
+    free_bytes: Callable[[], int] = _no_limit
+    """What the disk has left."""

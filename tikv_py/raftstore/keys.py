@@ -5,7 +5,6 @@
 01 02 <region> 02             raft state                raft
 01 02 <region> 03             apply state               kv, raft family
 01 03 <region> 01             region state              kv, raft family
-01 04 <region> <chunk>        staged snapshot chunk     raft (private to this implementation)
 01 05 <region> 01             snapshot being applied    raft (private to this implementation)
 """
 
@@ -56,16 +55,6 @@ def decode_region_state_key(key: bytes) -> int:
     """The region id of a region state key."""
     region_id: int = _REGION.unpack(key)[1]
     return region_id
-
-
-def snapshot_chunk_key(region_id: int, chunk: int) -> bytes:
-    """One chunk of a snapshot that is being received or applied."""
-    return _REGION_U64.pack(b"\x01\x04", region_id, 0, chunk)
-
-
-def snapshot_chunks_end(region_id: int) -> bytes:
-    """The end of a region's staged chunks."""
-    return _REGION.pack(b"\x01\x04", region_id, 1)
 
 
 def pending_snapshot_key(region_id: int) -> bytes:

@@ -2,18 +2,18 @@
 
 Raft tolerates loss, so a full queue or a broken stream drops messages and tells the store loop, which makes the core probe the
 follower instead of pipelining to it. Addresses come from PD and are looked up again after each failure, because a store may
-come back elsewhere. Snapshots have their own stream each, at most `MAX_SNAPSHOTS` at once.
+come back elsewhere. Snapshots have their own stream each, at most `max_snapshots` at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from core_py.errors import DbError, RpcError
 from core_py.failpoints import UNARMED, FailPoints
-from core_py.ports import Channel, StreamCall, Transport, Workers, methods_of
+from core_py.ports import Channel, StreamCall, Transport, methods_of
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
 from protos.kvproto import raft_serverpb_pb2 as serverpb
@@ -22,7 +22,6 @@ from protos.kvproto import tikvpb_pb2
 QUEUE_MAX = 8192  # messages waiting for one store; more are dropped
 BATCH_MAX = 256
 RECONNECT_DELAY_S = 0.2
-MAX_SNAPSHOTS = 4
 
 METHODS = methods_of(tikvpb_pb2.DESCRIPTOR.services_by_name["Tikv"])
 
@@ -82,11 +81,12 @@ class RaftRouter:
     def __init__(
         self,
         transport: Transport,
-        workers: Workers,
         store_id: int,
         resolve: AddressResolver,
         on_unreachable: Callable[[int, list[int]], None],
         on_failure: Callable[[BaseException], None] | None = None,
+        *,
+        max_snapshots: int = 4,
         fail: FailPoints = UNARMED,
     ) -> None:
         self.transport = transport
@@ -94,10 +94,9 @@ class RaftRouter:
         self.metadata = (("source_store_id", str(store_id)),)
         self.resolve = resolve
         self.on_unreachable = on_unreachable
-        self._workers = workers
         self._links: dict[int, _StoreLink] = {}
         self._scope = TaskScope("raft router", on_failure=on_failure)
-        self._snapshots = asyncio.Semaphore(MAX_SNAPSHOTS)
+        self._snapshots = asyncio.Semaphore(max_snapshots)
 
     def send(self, store_id: int, message: serverpb.RaftMessage) -> None:
         """Queue a message; drops it when the queue is full."""
@@ -115,13 +114,13 @@ class RaftRouter:
         link.wake.set()
 
     def send_snapshot(
-        self, store_id: int, message: serverpb.RaftMessage, chunks: Iterator[bytes], done: Callable[[bool], None]
+        self, store_id: int, message: serverpb.RaftMessage, chunks: AsyncIterator[bytes], done: Callable[[bool], None]
     ) -> None:
         """Stream a snapshot in the background; `done` gets whether it arrived."""
         self._scope.spawn(self._stream_snapshot(store_id, message, chunks, done), name=f"snapshot to store {store_id}")
 
     async def _stream_snapshot(
-        self, store_id: int, message: serverpb.RaftMessage, chunks: Iterator[bytes], done: Callable[[bool], None]
+        self, store_id: int, message: serverpb.RaftMessage, chunks: AsyncIterator[bytes], done: Callable[[bool], None]
     ) -> None:
         arrived = False
         channel: Channel | None = None
@@ -132,7 +131,7 @@ class RaftRouter:
                 if self.fail.armed and (reason := await self.fail.reach("snapshot_send")) is not None:
                     raise RpcError(f"failpoint snapshot_send: {reason}")
                 await stream.send(serverpb.SnapshotChunk(message=message))
-                while (chunk := await self._workers.run(next, chunks, None)) is not None:
+                async for chunk in chunks:
                     if self.fail.armed and (reason := await self.fail.reach("snapshot_send_chunk")) is not None:
                         raise RpcError(f"failpoint snapshot_send_chunk: {reason}")
                     await stream.send(serverpb.SnapshotChunk(data=chunk))

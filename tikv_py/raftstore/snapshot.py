@@ -1,31 +1,33 @@
-"""Region snapshots: made from a frozen view, streamed in checked chunks, staged, brought in so that a crash is safe.
+"""Region snapshots as bytes: the chunks that carry a frozen region, and the marker of one that is being brought in.
 
-Sending: the core asks for a snapshot; the kv database is frozen in the same turn, so the data is exactly that of the applied
-index. Chunks of at most 1 MiB are cut in a worker thread while they are sent. Layout of a chunk: crc32, family number, then
-(key length, value length, key, value) pairs; the last chunk is family 255 with the number of chunks before it.
+A chunk is a crc32, a family number and pairs (key length, value length, key, value) in ascending order of keys. Families come
+in the order of `DATA_CFS`. The last chunk is of family 255 and holds a SnapshotMeta: bytes and checksum over all chunk
+bodies of each family that has any, so a chunk that is missing, doubled or of another snapshot is found. Chunks are small
+(256 KiB of pairs, more only for a single larger pair), because each is made and taken in one call in a worker thread.
 
-Receiving: chunks are staged in the raft database. Bringing in: (1) in one synced raft batch the log is replaced by the snapshot's
-position and a marker is set; (2) old data is deleted, the staged pairs are ingested, the region state is written and synced;
-(3) marker and stage are removed. A crash before (1) leaves the old state, after it the marker makes start-up repeat (2),
-which can be repeated at will. The answer to the leader leaves only after (2).
+What becomes of a snapshot at its receiver, and why a crash at any point is harmless, is described in `snapshots`.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
 
 from core_py.errors import CodecError
+from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
-from tikv_py.engine.port import CF_DEFAULT, DATA_CFS, Engine, Pair, Snapshot
-from tikv_py.raftstore import keys
+from tikv_py.engine.port import DATA_CFS, Pair, Snapshot
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 256 << 10
+MAX_CHUNK_BYTES = 16 << 20  # taken from others: a single pair may be as large as a raft entry
 END_FAMILY = 255
 _HEAD = struct.Struct(">IB")
 _PAIR = struct.Struct(">II")
-_COUNT = struct.Struct(">I")
+_SIZE = struct.Struct(">I")
 
 
 def encode_chunk(family: int, body: bytes) -> bytes:
@@ -46,44 +48,37 @@ def decode_chunk(chunk: bytes) -> tuple[int, bytes]:
 
 def chunks_of(view: Snapshot) -> Iterator[bytes]:
     """The chunks of a frozen region; `view` has one stream per data family, in their order."""
-    count = 0
+    meta = serverpb.SnapshotMeta()
     for family, stream in enumerate(view.streams):
-        parts: list[bytes] = []
-        size = 0
-        for key, value in stream:
-            parts += [_PAIR.pack(len(key), len(value)), key, value]
-            size += len(key) + len(value) + _PAIR.size
-            if size >= CHUNK_BYTES:
-                yield encode_chunk(family, b"".join(parts))
-                count += 1
-                parts, size = [], 0
-        if parts:
-            yield encode_chunk(family, b"".join(parts))
-            count += 1
-    yield encode_chunk(END_FAMILY, _COUNT.pack(count))
+        size, checksum = 0, 0
+        for body in _bodies(stream):
+            size += len(body)
+            checksum = zlib.crc32(body, checksum)
+            yield encode_chunk(family, body)
+        if size:
+            meta.cf_files.add(cf=DATA_CFS[family], size=size, checksum=checksum)
+    yield encode_chunk(END_FAMILY, meta.SerializeToString())
 
 
-def pairs_of(chunks: Sequence[bytes]) -> list[tuple[str, list[Pair]]]:
-    """The pairs of all chunks by family. Raises CodecError when one is damaged or missing."""
-    families: list[tuple[str, list[Pair]]] = [(cf, []) for cf in DATA_CFS]
-    announced = -1
-    for at, chunk in enumerate(chunks):
-        family, body = decode_chunk(chunk)
-        if family == END_FAMILY:
-            announced = _COUNT.unpack(body)[0]
-            if announced != at:
-                raise CodecError(f"snapshot has {at} chunks of {announced}")
-            continue
-        if family >= len(families):
-            raise CodecError(f"snapshot family {family} is unknown")
-        _parse_pairs(body, families[family][1])
-    if announced < 0:
-        raise CodecError("snapshot has no end")
-    return families
+def _bodies(pairs: Iterable[Pair]) -> Iterator[bytes]:
+    parts: list[bytes] = []
+    size = 0
+    for key, value in pairs:
+        added = len(key) + len(value) + _PAIR.size
+        if parts and size + added > CHUNK_BYTES:
+            yield b"".join(parts)
+            parts, size = [], 0
+        parts += [_PAIR.pack(len(key), len(value)), key, value]
+        size += added
+    if parts:
+        yield b"".join(parts)
 
 
-def _parse_pairs(body: bytes, out: list[Pair]) -> None:
+def parse_pairs(body: bytes) -> list[Pair]:
+    """The pairs of a chunk's body. Raises CodecError when it is cut or its keys do not ascend."""
+    out: list[Pair] = []
     pos, end = 0, len(body)
+    before = b""
     while pos < end:
         if pos + _PAIR.size > end:
             raise CodecError("snapshot pair is truncated")
@@ -92,50 +87,59 @@ def _parse_pairs(body: bytes, out: list[Pair]) -> None:
         middle = pos + key_size
         if middle + value_size > end:
             raise CodecError("snapshot pair is truncated")
-        out.append((body[pos:middle], body[middle : middle + value_size]))
+        key = body[pos:middle]
+        if key <= before:
+            raise CodecError(f"snapshot key {key.hex()} is not above the one before")
+        out.append((key, body[middle : middle + value_size]))
+        before = key
         pos = middle + value_size
+    return out
 
 
-class Stage:
-    """Chunks of one region's snapshot on their way into the raft database."""
-
-    def __init__(self, raft_db: Engine, region_id: int) -> None:
-        self._db = raft_db
-        self.region_id = region_id
-        self._count = 0
-        batch = raft_db.batch()
-        batch.delete_range(CF_DEFAULT, keys.snapshot_chunk_key(region_id, 0), keys.snapshot_chunks_end(region_id))
-        raft_db.write(batch)
-
-    def add(self, chunk: bytes) -> bool:
-        """Check and store the next chunk; True when it was the last. Raises CodecError."""
-        family, body = decode_chunk(chunk)
-        if family == END_FAMILY and _COUNT.unpack(body)[0] != self._count:
-            raise CodecError(
-                f"snapshot of region {self.region_id}: {self._count} chunks of {_COUNT.unpack(body)[0]} came"
-            )
-        batch = self._db.batch()
-        batch.put(CF_DEFAULT, keys.snapshot_chunk_key(self.region_id, self._count), chunk)
-        self._db.write(batch)
-        self._count += 1
-        return family == END_FAMILY
+def parse_end(body: bytes) -> dict[str, tuple[int, int]]:
+    """(bytes, checksum) by family, of the last chunk's body. Raises CodecError."""
+    try:
+        meta = serverpb.SnapshotMeta.FromString(body)
+    except DecodeError as error:
+        raise CodecError(f"snapshot end is not readable: {error}") from error
+    return {file.cf: (file.size, file.checksum) for file in meta.cf_files}
 
 
-def staged_pairs(raft_db: Engine, region_id: int) -> list[tuple[str, list[Pair]]]:
-    """Read a complete stage back. Raises CodecError."""
-    chunks = raft_db.scan(CF_DEFAULT, keys.snapshot_chunk_key(region_id, 0), keys.snapshot_chunks_end(region_id))
-    return pairs_of([chunk for _, chunk in chunks])
+@dataclass(frozen=True, slots=True)
+class PendingSnapshot:
+    """A snapshot that has taken the place of its region's log and is being brought in: what start-up needs to repeat that."""
 
+    region: metapb_pb2.Region
+    index: int
+    term: int
+    runs: tuple[tuple[str, str], ...]
+    """The staged runs that hold its data, as (name, column family)."""
+    merged_records: tuple[serverpb.MergedRecord, ...] = ()
+    """The regions that became parts of this one; their peers on this store end with it."""
 
-def pending_marker(region: bytes, index: int, term: int) -> bytes:
-    """What start-up needs to repeat a snapshot's bringing in."""
-    data = serverpb.RaftApplyState(applied_index=index)
-    data.truncated_state.index, data.truncated_state.term = index, term
-    return struct.pack(">I", len(region)) + region + data.SerializeToString()
+    def to_bytes(self) -> bytes:
+        """The marker."""
+        state = serverpb.RaftApplyState(applied_index=self.index)
+        state.truncated_state.index, state.truncated_state.term = self.index, self.term
+        region = serverpb.RegionLocalState(region=self.region, merged_records=self.merged_records)
+        parts = [region.SerializeToString(), state.SerializeToString()]
+        for name, cf in self.runs:
+            parts += [name.encode(), cf.encode()]
+        return b"".join([_SIZE.pack(len(part)) + part for part in parts])
 
-
-def decode_pending_marker(data: bytes) -> tuple[bytes, int, int]:
-    """(region, index, term)."""
-    (size,) = struct.unpack_from(">I", data)
-    state = serverpb.RaftApplyState.FromString(data[4 + size :])
-    return data[4 : 4 + size], state.truncated_state.index, state.truncated_state.term
+    @classmethod
+    def from_bytes(cls, data: bytes) -> PendingSnapshot:
+        """The inverse of `to_bytes`."""
+        parts: list[bytes] = []
+        pos = 0
+        while pos < len(data):
+            (size,) = _SIZE.unpack_from(data, pos)
+            pos += _SIZE.size
+            parts.append(data[pos : pos + size])
+            pos += size
+        state = serverpb.RaftApplyState.FromString(parts[1])
+        names = [part.decode() for part in parts[2:]]
+        runs = tuple(zip(names[::2], names[1::2], strict=True))
+        position = state.truncated_state
+        region = serverpb.RegionLocalState.FromString(parts[0])
+        return cls(region.region, position.index, position.term, runs, tuple(region.merged_records))

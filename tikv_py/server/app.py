@@ -89,9 +89,16 @@ class TikvServer:
             workers=ports.workers,
             on_failure=self._on_failure,
             fail=self.fail,
+            snapshots=config.server.snapshot_settings(lambda: ports.disk_use()[1]),
         )
         store.router = RaftRouter(
-            ports.transport, ports.workers, store_id, self._address_of, self._unreachable, self._on_failure, self.fail
+            ports.transport,
+            store_id,
+            self._address_of,
+            self._unreachable,
+            self._on_failure,
+            max_snapshots=config.server.concurrent_send_snap_limit,
+            fail=self.fail,
         )
         self._pd_worker = PdWorker(store, self.pd, ports.clock, self._metrics, ports.disk_use, self._on_failure)
         services = self._services = NodeServices(store, self.pd, self._metrics, ports.clock, self.registry)

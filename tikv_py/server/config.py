@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from core_py.runtime.config import ByteSize
 from core_py.runtime.log import LogConfig
-from tikv_py.raftstore.config import RaftstoreConfig
+from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,6 @@ class ServerConfig:
             "grpc-keepalive-timeout",
             "grpc-concurrency",
             "grpc-memory-pool-quota",
-            "snap-io-max-bytes-per-sec",
         }
     )
 
@@ -28,6 +28,27 @@ class ServerConfig:
     advertise_addr: str = ""
     status_addr: str = "127.0.0.1:20180"
     labels: dict[str, str] = field(default_factory=dict)
+    concurrent_send_snap_limit: int = 4
+    concurrent_recv_snap_limit: int = 4
+    snap_io_max_bytes_per_sec: ByteSize = ByteSize(100 << 20)
+    """Of region snapshots, sent and received together; 0 is no limit."""
+    snap_max_total_size: ByteSize = ByteSize(0)
+    """Of the region snapshots that are being received; 0 leaves it to the free space of the disk."""
+
+    def snapshot_settings(self, free_bytes: Callable[[], int]) -> SnapshotSettings:
+        """What the store needs to know of these."""
+        return SnapshotSettings(
+            self.concurrent_send_snap_limit,
+            self.concurrent_recv_snap_limit,
+            self.snap_io_max_bytes_per_sec,
+            self.snap_max_total_size,
+            free_bytes,
+        )
+
+    def validate(self) -> None:
+        """Raises ValueError for limits that nothing could pass."""
+        if min(self.concurrent_send_snap_limit, self.concurrent_recv_snap_limit) < 1:
+            raise ValueError("server.concurrent-send-snap-limit and concurrent-recv-snap-limit must be at least 1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,6 +208,8 @@ class PdWorker(StoreListener):
                 await admin.change_peers(self._store, peer, changes)
             elif response.HasField("transfer_leader"):
                 admin.transfer_leader(self._store, peer, response.transfer_leader.peer)
+            elif response.HasField("merge"):
+                await admin.merge_region(self._store, peer, response.merge.target)
             elif response.HasField("split_region") and response.split_region.keys:
                 await split_region(self._store, self._pd, peer, list(response.split_region.keys))
         except DbError as error:

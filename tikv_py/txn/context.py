@@ -11,6 +11,7 @@ import asyncio
 from core_py.region_errors import (
     EpochNotMatch,
     MismatchPeerId,
+    ProposalInMergingMode,
     ReadIndexNotReady,
     RegionError,
     RegionNotInitialized,
@@ -44,6 +45,8 @@ class RegionAccess:
             raise RegionNotInitialized(context.region_id)
         if peer.snapshot is not None:
             raise ReadIndexNotReady(context.region_id, "a snapshot is being brought in")
+        if peer.storage.merge is not None:
+            raise ProposalInMergingMode(context.region_id)
         if context.peer.id and context.peer.id != peer.peer_id:
             raise MismatchPeerId(context.peer.id, peer.peer_id)
         epoch, current = context.region_epoch, peer.region.region_epoch

@@ -101,14 +101,12 @@ def test_snapshot_is_frozen_across_families(engine: Engine) -> None:
     snapshot.release()
 
 
-def test_delete_range_and_ingest(engine: Engine) -> None:
+def test_delete_range(engine: Engine) -> None:
     put(engine, CF_WRITE, *((b"k%d" % i, b"old") for i in range(5)))
     batch = engine.batch()
     batch.delete_range(CF_WRITE, b"k1", b"k3")
     engine.write(batch)
     assert [k for k, _ in engine.scan(CF_WRITE, b"", b"")] == [b"k0", b"k3", b"k4"]
-    engine.ingest([(CF_WRITE, [(b"k1", b"new"), (b"k2", b"new")]), (CF_LOCK, [])])
-    assert engine.get(CF_WRITE, b"k2") == b"new"
     assert engine.approximate_size() > 0
 
 
@@ -121,6 +119,83 @@ def test_compaction_changes_nothing_that_can_be_read(engine: Engine) -> None:
     for start, end in ((b"k010", b"k170"), (b"", b""), (b"x", b"")):
         engine.compact(CF_WRITE, start, end)
         assert engine.scan(CF_WRITE, b"", b"") == before
+
+
+def stage(engine: Engine, name: str, *slices: list[Pair]) -> None:
+    run = engine.stage(name)
+    for pairs in slices:
+        run.add(pairs)
+    run.finish()
+
+
+def test_staged_runs_come_in_over_what_was_there(engine: Engine) -> None:
+    put(engine, CF_WRITE, (b"k1", b"old"), (b"k9", b"old"))
+    stage(engine, "a-write", [(b"k1", b"new")], [], [(b"k2", b"new"), (b"k3", b"new")])
+    stage(engine, "a-lock", [(b"k1", b"lock")])
+    assert engine.staged() == ["a-lock", "a-write"]
+    assert engine.scan(CF_WRITE, b"", b"") == [(b"k1", b"old"), (b"k9", b"old")], "staging changes nothing"
+    before = engine.snapshot()
+    engine.ingest_staged([("a-write", CF_WRITE), ("a-lock", CF_LOCK)])
+    assert engine.scan(CF_WRITE, b"", b"") == [(b"k1", b"new"), (b"k2", b"new"), (b"k3", b"new"), (b"k9", b"old")]
+    assert engine.get(CF_LOCK, b"k1") == b"lock"
+    assert before.get(CF_WRITE, b"k1") == b"old"
+    before.release()
+    put(engine, CF_WRITE, (b"k1", b"newer"))
+    assert engine.get(CF_WRITE, b"k1") == b"newer"
+
+
+def test_ingesting_can_be_repeated_until_the_run_is_dropped(engine: Engine) -> None:
+    stage(engine, "run", [(b"k", b"v")])
+    for _ in range(3):
+        batch = engine.batch()
+        batch.delete_range(CF_WRITE, b"a", b"z")
+        engine.write(batch)
+        assert engine.get(CF_WRITE, b"k") is None
+        engine.ingest_staged([("run", CF_WRITE)])
+        assert engine.get(CF_WRITE, b"k") == b"v"
+    engine.drop_staged("run")
+    engine.drop_staged("run")
+    assert engine.staged() == []
+    with pytest.raises(StorageError, match="run"):
+        engine.ingest_staged([("run", CF_WRITE)])
+    assert engine.get(CF_WRITE, b"k") == b"v"
+
+
+@pytest.mark.parametrize("second", [b"k", b"j"])
+def test_a_run_ascends_strictly(engine: Engine, second: bytes) -> None:
+    run = engine.stage("run")
+    run.add([(b"k", b"1")])
+    with pytest.raises(StorageError):
+        run.add([(second, b"2")])
+    run.abandon()
+    assert engine.staged() == []
+
+
+def test_a_run_is_not_empty_and_its_name_is_its_own(engine: Engine) -> None:
+    run = engine.stage("run")
+    with pytest.raises(StorageError):
+        engine.stage("run")
+    with pytest.raises(StorageError):
+        run.finish()
+    run.abandon()
+    stage(engine, "run", [(b"k", b"v")])
+    with pytest.raises(StorageError):
+        engine.stage("run")
+
+
+def test_an_abandoned_run_is_gone_finished_or_not(engine: Engine) -> None:
+    unfinished, finished = engine.stage("unfinished"), engine.stage("finished")
+    for run in (unfinished, finished):
+        run.add([(b"k", b"v")])
+    assert engine.staged() == []
+    finished.finish()
+    for run in (unfinished, finished):
+        run.abandon()
+        run.abandon()
+        with pytest.raises(StorageError):
+            run.add([(b"l", b"v")])
+    assert engine.staged() == []
+    stage(engine, "unfinished", [(b"k", b"v")])
 
 
 def test_rocksdb_keeps_synced_data_and_frees_its_lock_on_close(tmp_path: Path) -> None:
@@ -149,3 +224,56 @@ def test_memory_crash_loses_unsynced_batches_in_order() -> None:
     torn = engine.crash(keep=1)
     assert list(torn.items(CF_WRITE)) == [(b"a", b"2"), (b"b", b"2")]
     assert list(torn.crash().items(CF_WRITE)) == [(b"a", b"2"), (b"b", b"2")]
+
+
+def test_memory_crash_keeps_finished_runs_and_what_was_ingested() -> None:
+    engine = MemoryEngine()
+    stage(engine, "whole", [(b"b", b"ingested")])
+    engine.stage("part").add([(b"c", b"3")])
+    batch = engine.batch()
+    batch.put(CF_WRITE, b"a", b"1")
+    batch.delete_range(CF_WRITE, b"b", b"c")
+    engine.write(batch)
+    engine.ingest_staged([("whole", CF_WRITE)])
+    put(engine, CF_WRITE, (b"b", b"later"))
+    assert engine.unsynced_batches() == 2
+    for keep, expected in enumerate(
+        [{b"b": b"ingested"}, {b"a": b"1", b"b": b"ingested"}, {b"a": b"1", b"b": b"later"}]
+    ):
+        left = engine.image(keep)
+        assert dict(left.items(CF_WRITE)) == expected
+        assert left.staged() == ["whole"]
+
+
+def test_rocksdb_keeps_finished_runs_and_removes_the_rest_when_it_opens(tmp_path: Path) -> None:
+    path = str(tmp_path / "db")
+    engine = RocksEngine(path)
+    stage(engine, "whole", [(b"b", b"2")])
+    engine.stage("part").add([(b"c", b"3")])
+    directory = tmp_path / "db" / "snap"
+    assert {file.name: oct(file.stat().st_mode & 0o777) for file in directory.iterdir()} == {
+        "whole.sst": "0o600",
+        "part.tmp": "0o600",
+    }
+    (directory / "whole.ingest").touch()
+    engine.close()
+    again = RocksEngine(path)
+    assert again.staged() == ["whole"]
+    assert [file.name for file in directory.iterdir()] == ["whole.sst"]
+    again.ingest_staged([("whole", CF_WRITE)])
+    assert again.get(CF_WRITE, b"b") == b"2"
+    with pytest.raises(StorageError, match="no name"):
+        again.stage("../x")
+    again.close()
+
+
+def test_rocksdb_run_larger_than_its_sync_step_is_whole(tmp_path: Path) -> None:
+    engine = RocksEngine(str(tmp_path / "db"))
+    run = engine.stage("run")
+    value = random.Random(1).randbytes(1 << 16)
+    for number in range(300):
+        run.add([(b"%05d" % number, value)])
+    run.finish()
+    engine.ingest_staged([("run", CF_WRITE)])
+    assert len(engine.scan(CF_WRITE, b"", b"")) == 300
+    engine.close()

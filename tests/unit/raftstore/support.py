@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from core_py.ports import Transport
+from core_py.ports import Transport, Workers
 from core_py.runtime.workers import InlineWorkers
 from core_py.sim.clock import LoopClock
 from core_py.sim.network import MemoryNetwork
@@ -17,7 +17,7 @@ from tikv_py.engine.memory import MemoryEngine
 from tikv_py.engine.port import CF_DEFAULT, CF_RAFT
 from tikv_py.raft.messages import Entry, EntryType, Message, MsgType
 from tikv_py.raftstore import codec, keys
-from tikv_py.raftstore.config import RaftstoreConfig
+from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.peer_storage import initial_apply_state, region_state_bytes
 from tikv_py.raftstore.router import RaftRouter
@@ -45,7 +45,7 @@ class RecordingRouter(RaftRouter):
         async def nowhere(_store: int) -> str:
             return "nowhere:1"
 
-        super().__init__(transport, InlineWorkers(), STORE, nowhere, lambda _store, _regions: None)
+        super().__init__(transport, STORE, nowhere, lambda _store, _regions: None)
         self.sent: list[serverpb.RaftMessage] = []
         self.snapshots: list[Callable[[bool], None]] = []
 
@@ -53,7 +53,7 @@ class RecordingRouter(RaftRouter):
         self.sent.append(message)
 
     def send_snapshot(
-        self, store_id: int, message: serverpb.RaftMessage, chunks: Iterator[bytes], done: Callable[[bool], None]
+        self, store_id: int, message: serverpb.RaftMessage, chunks: AsyncIterator[bytes], done: Callable[[bool], None]
     ) -> None:
         self.snapshots.append(done)
 
@@ -61,7 +61,14 @@ class RecordingRouter(RaftRouter):
 class Bench:
     """One store with region 1 on stores 1, 2 and 3; its own peer is 11."""
 
-    def __init__(self, raft_db: MemoryEngine, kv_db: MemoryEngine) -> None:
+    def __init__(
+        self,
+        raft_db: MemoryEngine,
+        kv_db: MemoryEngine,
+        *,
+        workers: Workers | None = None,
+        snapshots: SnapshotSettings | None = None,
+    ) -> None:
         self.raft_db, self.kv_db = raft_db, kv_db
         self.clock = JumpingClock()
         self.store = Store(
@@ -71,7 +78,8 @@ class Bench:
             RaftstoreConfig(),
             clock=self.clock,
             rng=random.Random(1),
-            workers=InlineWorkers(),
+            workers=workers or InlineWorkers(),
+            snapshots=snapshots,
         )
         self.router = RecordingRouter(MemoryNetwork().transport("store"))
         self.store.router = self.router
@@ -133,11 +141,17 @@ def engines_with(*regions: metapb_pb2.Region) -> tuple[MemoryEngine, MemoryEngin
 
 
 @asynccontextmanager
-async def bench(raft_db: MemoryEngine | None = None, kv_db: MemoryEngine | None = None) -> AsyncIterator[Bench]:
+async def bench(
+    raft_db: MemoryEngine | None = None,
+    kv_db: MemoryEngine | None = None,
+    *,
+    workers: Workers | None = None,
+    snapshots: SnapshotSettings | None = None,
+) -> AsyncIterator[Bench]:
     """A started store; on new engines it holds region 1 as every replica does after bootstrap."""
     if raft_db is None or kv_db is None:
         raft_db, kv_db = engines_with(first_region())
-    made = Bench(raft_db, kv_db)
+    made = Bench(raft_db, kv_db, workers=workers, snapshots=snapshots)
     await made.store.start()
     await made.settle()
     try:

@@ -33,7 +33,7 @@ from tikv_py.raftstore.peer_storage import (
     raft_state_bytes,
     region_state_bytes,
 )
-from tikv_py.raftstore.snapshot import pending_marker
+from tikv_py.raftstore.snapshot import PendingSnapshot
 
 CHILD = 7
 
@@ -207,7 +207,7 @@ def test_a_marker_of_a_snapshot_for_a_dead_peer_does_not_bring_it_back() -> None
         kv_db.write(batch)
         kv_db.sync_wal()
         batch = raft_db.batch()
-        batch.put(CF_DEFAULT, keys.pending_snapshot_key(REGION), pending_marker(region.SerializeToString(), 9, 6))
+        batch.put(CF_DEFAULT, keys.pending_snapshot_key(REGION), PendingSnapshot(region, 9, 6, ()).to_bytes())
         raft_db.write(batch)
         async with bench(raft_db, kv_db) as one:
             assert REGION in one.store.tombstones

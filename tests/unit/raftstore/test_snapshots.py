@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -12,37 +11,11 @@ from core_py.region_errors import ReadIndexNotReady, UndeterminedResult
 from core_py.sim.loop import run_virtual
 from protos.kvproto import kvrpcpb_pb2, metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
+from tests.unit.raftstore.snapshot_support import bring, chunks, snapshot_message, stream
 from tests.unit.raftstore.support import LEADER_TERM, OTHER, REGION, STORE, Bench, bench, first_region
-from tikv_py.raft.messages import Message, MsgType, Snapshot, SnapshotMeta
-from tikv_py.raftstore import codec, snapshot
+from tikv_py.raft.messages import Message, MsgType
 from tikv_py.raftstore.peer import Proposal
 from tikv_py.txn.context import RegionAccess
-
-
-def chunks(pairs: list[tuple[bytes, bytes]]) -> list[bytes]:
-    body = b"".join(len(k).to_bytes(4, "big") + len(v).to_bytes(4, "big") + k + v for k, v in pairs)
-    return [snapshot.encode_chunk(0, body), snapshot.encode_chunk(snapshot.END_FAMILY, (1).to_bytes(4, "big"))]
-
-
-def snapshot_message(one: Bench, region: metapb_pb2.Region, index: int, peer_id: int = 11) -> serverpb.RaftMessage:
-    data = serverpb.RaftSnapshotData(region=region, version=2).SerializeToString()
-    meta = SnapshotMeta(index, LEADER_TERM, codec.conf_state_of_peers(region.peers))
-    sender = next(peer.id for peer in region.peers if peer.store_id == OTHER)
-    wire = one.message(Message(MsgType.SNAPSHOT, peer_id, sender, LEADER_TERM, snapshot=Snapshot(meta, data)))
-    wire.region_id, wire.to_peer.id, wire.from_peer.id = region.id, peer_id, sender
-    wire.region_epoch.CopyFrom(region.region_epoch)
-    return wire
-
-
-async def stream(message: serverpb.RaftMessage, data: list[bytes]) -> AsyncIterator[serverpb.SnapshotChunk]:
-    yield serverpb.SnapshotChunk(message=message)
-    for chunk in data:
-        yield serverpb.SnapshotChunk(data=chunk)
-
-
-async def bring(one: Bench, index: int, pairs: list[tuple[bytes, bytes]]) -> None:
-    await one.store.snapshots.receive(stream(snapshot_message(one, first_region(), index), chunks(pairs)))
-    await one.settle()
 
 
 def held_back(one: Bench) -> asyncio.Event:
@@ -74,8 +47,10 @@ def test_a_second_stream_cannot_take_the_stage_before_the_first_was_looked_at() 
     async def main() -> None:
         async with bench() as one:
             manager = one.store.snapshots
-            await manager.receive(stream(snapshot_message(one, first_region(), 20), chunks([(b"zk", b"first")])))
-            second = stream(snapshot_message(one, first_region(), 30), chunks([(b"zk", b"second")]))
+            await manager.receive(
+                stream(snapshot_message(one, first_region(), 20), chunks({"default": [(b"zk", b"first")]}))
+            )
+            second = stream(snapshot_message(one, first_region(), 30), chunks({"default": [(b"zk", b"second")]}))
             with pytest.raises(StatusError, match="on its way already"):
                 await manager.receive(second)
             await one.settle()
@@ -127,7 +102,7 @@ def test_two_snapshots_of_one_turn_do_not_share_a_range() -> None:
             await one.settle()
             for region in regions:
                 wire = snapshot_message(one, region, 20, region.id * 10 + 1)
-                await one.store.snapshots.receive(stream(wire, chunks([])))
+                await one.store.snapshots.receive(stream(wire, chunks({})))
             await one.settle()
             assert [peer.storage.is_initialized for peer in one.store.peers.values()] == [True, False]
 
@@ -168,20 +143,6 @@ def test_a_peer_is_not_read_destroyed_or_asked_while_a_snapshot_is_brought_in() 
     run_virtual(main())
 
 
-def test_a_crash_at_any_point_leaves_the_old_or_the_new_state() -> None:
-    async def main() -> None:
-        async with bench() as one:
-            await one.append([b""], 6)
-            held_back(one)
-            await bring(one, 20, [(b"zk", b"new")])
-            left = one.raft_db.crash(), one.kv_db.crash()
-        async with bench(*left) as again:
-            assert again.kv_db.get("default", b"zk") == b"new"
-            assert again.peer.storage.last_index() == 20
-
-    run_virtual(main())
-
-
 def test_proposals_whose_fate_a_snapshot_hides_are_undetermined() -> None:
     async def main() -> None:
         async with bench() as one:
@@ -198,7 +159,7 @@ def test_proposals_whose_fate_a_snapshot_hides_are_undetermined() -> None:
 def test_frozen_views_are_given_back_when_nothing_is_sent() -> None:
     async def main() -> None:
         async with bench() as one:
-            manager = one.store.snapshots
+            manager = one.store.snapshots._sender
             one.peer.unwritten = False
             for _ in range(20):
                 manager.make(one.peer, 12)
