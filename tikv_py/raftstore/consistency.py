@@ -64,10 +64,11 @@ class ConsistencyChecks:
         self._store = store
         self._checks: dict[int, _Check] = {}
         self._running: set[int] = set()
+        self.passed = 0
+        """Comparisons that found the same data."""
 
-    def on_compute_hash(self, peer: Peer, index: int, context: bytes) -> None:
-        """ComputeHash was applied at `index`; the kv database holds exactly the region's state there. `context` is not used."""
-        del context
+    def on_compute_hash(self, peer: Peer, index: int) -> None:
+        """ComputeHash was applied at `index`; the kv database holds exactly the region's state there."""
         region = peer.region
         if region.id in self._running or len(self._running) >= CHECKS_MAX:
             get_logger().info("consistency check left out", region=region.id, index=index)
@@ -105,7 +106,7 @@ class ConsistencyChecks:
             self._compare(peer.region.id, check)
 
     def forget(self, region_id: int) -> None:
-        """The region's peer is gone, or its data was replaced."""
+        """The region's peer is gone."""
         self._checks.pop(region_id, None)
 
     def _computed(self, peer: Peer, check: _Check) -> None:
@@ -134,6 +135,7 @@ class ConsistencyChecks:
             f"region {region_id}: data differs from the leader's at index {check.index}: checksum {own.hex()} here,"
             f" {expected.hex()} there; take this store out of service and let its replicas be made anew from the others",
         )
+        self.passed += 1
         get_logger().info("consistency check passed", region=region_id, index=check.index, checksum=own.hex())
         self._checks.pop(region_id, None)
 
