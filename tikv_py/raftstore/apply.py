@@ -35,6 +35,9 @@ class Applied:
     compact_to: tuple[int, int] | None = None
     commit_merge: cmdpb.CommitMergeRequest | None = None
     """The region takes its source's range over; the store does it, because it concerns two peers."""
+    compute_hash: bool = False
+    """A consistency check begins at this entry."""
+    verify_hash: cmdpb.VerifyHashRequest | None = None
     written_bytes: int = 0
     written_keys: int = 0
 
@@ -103,6 +106,10 @@ class Applier:
         try:
             if storage.merge is not None and kind != cmdpb.RollbackMerge:
                 return self._closed()
+            if kind == cmdpb.ComputeHash:
+                return Applied(compute_hash=True)
+            if kind == cmdpb.VerifyHash:
+                return Applied(verify_hash=admin.verify_hash)
             if kind == cmdpb.CompactLog:
                 return self._compact(admin.compact_log)
             if kind == cmdpb.RollbackMerge:

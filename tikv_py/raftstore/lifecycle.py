@@ -346,6 +346,7 @@ def end(
     store.closed.discard(region.id)
     store.unsettled[region.id] = peer.region if holds_range and peer.storage.is_initialized else None
     store.snapshots.forget(region.id)
+    store.consistency.forget(region.id)
     if find_peer(region, store_id=store.store_id) is None:
         tombstone = metapb_pb2.Region()
         tombstone.CopyFrom(region)

@@ -31,6 +31,7 @@ from tikv_py.raft.ready import Ready
 from tikv_py.raftstore import codec, keys, lifecycle, merge
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings
+from tikv_py.raftstore.consistency import ConsistencyChecks
 from tikv_py.raftstore.hibernation import Hibernation
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.router import RaftRouter
@@ -98,6 +99,7 @@ class Store:
         """Peers of this store may have told leaders before its start that they would not vote for others."""
         self.hibernation = Hibernation(self)
         self.snapshots = SnapshotManager(self, snapshots or SnapshotSettings())
+        self.consistency = ConsistencyChecks(self)
         self.scope = TaskScope("store", on_failure=on_failure)
         self._inbox: list[serverpb.RaftMessage] = []
         self._dirty: set[int] = set()
@@ -306,8 +308,17 @@ class Store:
                 peer.node.advance_apply_to(entry.index)
             if peer.destroyed:
                 return
+            if outcome.compute_hash and by_core:
+                self._begin_check(peer, turn)
         storage.put_apply_state(turn.kv_batch)
         self.listener.on_apply(peer, len(entries))
+
+    def _begin_check(self, peer: Peer, turn: Turn) -> None:
+        """Write what the turn has up to this entry, so that a view shows the region's data as of it and nothing behind it."""
+        peer.storage.put_apply_state(turn.kv_batch)
+        self.raft_db.write(turn.raft_batch)
+        self.kv_db.write(turn.kv_batch)
+        self.consistency.on_compute_hash(peer, peer.storage.apply_state.applied_index)
 
     def _take_outcome(self, peer: Peer, outcome: Applied, turn: Turn) -> None:
         """What an entry changed beyond its own region's data."""
@@ -319,6 +330,8 @@ class Store:
             lifecycle.region_changed(self, peer, turn.kv_batch)
             if peer.storage.merge is not None:
                 turn.closed.append(peer)
+        if outcome.verify_hash is not None:
+            self.consistency.on_verify_hash(peer, outcome.verify_hash.index, outcome.verify_hash.hash)
         if outcome.compact_to is not None:
             self.scope.spawn(self._truncate_log(peer, outcome.compact_to[0]), name="log truncation")
 

@@ -1,7 +1,7 @@
 """One turn of the store loop: what all active peers want written, and who is answered when it is.
 
 Why one value: a turn's changes go into one raft batch and one kv batch, written at its end; what concerns two peers (a split, a
-merge) is then atomic without further ado.
+merge) is then atomic without further ado. Only a consistency check has them written earlier, between two entries.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`tikv-py`: the command line of a storage node."""
+"""`tikv-py`: the command line of a storage node; `tikv-py ctl` looks into one."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from core_py.runtime.imports import refuse_unused
 from core_py.runtime.log import get_logger
 from core_py.runtime.status_server import StatusServer
 from core_py.runtime.workers import ThreadWorkers
+from tikv_py.ctl.app import app as ctl
 from tikv_py.engine.port import CF_DEFAULT
 from tikv_py.engine.rocks import RocksEngine
 from tikv_py.server.app import NodePorts, TikvServer
 from tikv_py.server.config import TikvConfig
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(ctl, name="ctl")
 RAFT_CACHE_BYTES = 8 << 20
 RAFT_MEMTABLES_BYTES = 48 << 20  # log entries live in memory anyway until they are applied
 
@@ -121,8 +123,9 @@ def _disk_use(directory: Path) -> tuple[int, int]:
     return usage.total, usage.free
 
 
-@app.command()
+@app.callback(invoke_without_command=True)
 def run(
+    context: typer.Context,
     config_file: Annotated[str | None, typer.Option("--config", "-C", help="TOML configuration file")] = None,
     pd_endpoints: Annotated[
         str | None, typer.Option("--pd-endpoints", "--pd", help="PD addresses, comma-separated")
@@ -138,6 +141,8 @@ def run(
     version: Annotated[bool, typer.Option("--version", "-V", help="show the version and exit")] = False,
 ) -> None:
     """Run a storage node: replicated regions on RocksDB, transactions, push-down."""
+    if context.invoked_subcommand is not None:
+        return
     if version:
         typer.echo(cli.version_text("tikv-py"))
         return

@@ -101,7 +101,7 @@ class TikvServer:
             fail=self.fail,
         )
         self._pd_worker = PdWorker(store, self.pd, ports.clock, self._metrics, ports.disk_use, self._on_failure)
-        services = self._services = NodeServices(store, self.pd, self._metrics, ports.clock)
+        services = self._services = NodeServices(store, self.pd, self._metrics, ports.clock, self.registry)
         coprocessor = CoprocessorService(services.access, ports.workers, self._metrics, ports.clock)
         self._listener = await ports.transport.serve(config.server.addr, services.services(coprocessor.commands()))
         self.address = config.server.advertise_addr or self._listener.address

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from core_py.codec import memcomparable
 from core_py.ports import CallContext, Clock, Handler, Service, StatusError
 from core_py.region_errors import RegionError
@@ -13,6 +15,7 @@ from protos.kvproto import kvrpcpb_pb2, raft_serverpb_pb2, tikvpb_pb2
 from tikv_py.client.pd.client import PdClient
 from tikv_py.raftstore.store import Store
 from tikv_py.server.batch_commands import BatchCommandsService
+from tikv_py.server.debug import DebugService
 from tikv_py.server.dispatch import Command, Dispatcher
 from tikv_py.server.kv_read import KvReadService
 from tikv_py.server.kv_write import KvWriteService
@@ -28,7 +31,9 @@ MAX_SPLIT_KEYS = 2048
 class NodeServices:
     """Everything a node answers. `coprocessor` serves push-down requests."""
 
-    def __init__(self, store: Store, pd: PdClient, metrics: StoreMetrics, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, pd: PdClient, metrics: StoreMetrics, clock: Clock, registry: CollectorRegistry
+    ) -> None:
         self._store = store
         self._fail = store.fail
         self._pd = pd
@@ -36,6 +41,7 @@ class NodeServices:
         self.access = RegionAccess(store)
         self.scheduler = Scheduler(self.access, clock)
         self._clock = clock
+        self._debug = DebugService(store, pd.cluster_id, registry)
         self._dispatcher: Dispatcher | None = None
         self.serving = True
 
@@ -53,6 +59,7 @@ class NodeServices:
         return [
             Service(tikvpb_pb2.DESCRIPTOR.services_by_name["Tikv"], handlers),
             Service(health_pb2.DESCRIPTOR.services_by_name["Health"], health),
+            self._debug.service(),
         ]
 
     def _unary(self, name: str) -> Handler:
