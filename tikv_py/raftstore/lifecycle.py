@@ -100,7 +100,10 @@ def handle_message(store: Store, message: serverpb.RaftMessage) -> None:
     is_snapshot = raft_message is not None and raft_message.msg_type is MsgType.SNAPSHOT
     if is_snapshot and not store.snapshots.take_stage(message.region_id):
         return  # without the data that it describes
-    if message.to_peer.store_id != store.store_id or message.region_id in store.unsettled:
+    if message.to_peer.store_id != store.store_id:
+        return
+    if message.region_id in store.unsettled:
+        _keep_vote_request(store, message, raft_message)
         return
     peer = store.peers.get(message.region_id)
     if message.is_tombstone:
@@ -166,10 +169,17 @@ def _create_by_message(store: Store, message: serverpb.RaftMessage, raft_message
             return None
     bounds = metapb_pb2.Region(id=message.region_id, start_key=message.start_key, end_key=message.end_key)
     if holder_of_range(store, bounds) is not None:
-        return None  # that region will split or go; the sender tries again
+        _keep_vote_request(store, message, raft_message)
+        return None  # that region will split or go
     store.tombstones.pop(message.region_id, None)
     get_logger().info("peer created by message", region=message.region_id, peer=message.to_peer.id)
     return add_peer(store, metapb_pb2.Region(id=message.region_id), message.to_peer, restarted=False)
+
+
+def _keep_vote_request(store: Store, message: serverpb.RaftMessage, raft_message: Message | None) -> None:
+    """A split that is done elsewhere may be about to be done here."""
+    if raft_message is not None and raft_message.msg_type in _VOTE_REQUESTS:
+        store.early_votes.keep(message, store.clock.monotonic())
 
 
 def holder_of_range(store: Store, region: metapb_pb2.Region) -> int | None:
@@ -188,6 +198,7 @@ def create_split_peers(store: Store, parent: Peer, regions: list[metapb_pb2.Regi
     share = len(regions)
     parent.approximate_size //= share
     parent.approximate_keys //= share
+    parent.size_known = False
     for region in regions[:-1]:
         existing = store.peers.get(region.id)
         meta = find_peer(region, store_id=store.store_id)
@@ -200,17 +211,24 @@ def create_split_peers(store: Store, parent: Peer, regions: list[metapb_pb2.Regi
         kv_batch.put(CF_RAFT, keys.region_state_key(region.id), region_state_bytes(region, serverpb.Normal))
         kv_batch.put(CF_RAFT, keys.apply_state_key(region.id), initial_apply_state().to_bytes())
         store.unsettled[region.id] = region
-        store.scope.spawn(_start_split_peer(store, region, meta, lead=parent.is_leader), name=f"region {region.id}")
+        sizes = parent.approximate_size, parent.approximate_keys
+        starting = _start_split_peer(store, region, meta, sizes, lead=parent.is_leader)
+        store.scope.spawn(starting, name=f"region {region.id}")
     get_logger().info("region split", region=parent.region.id, into=",".join(str(region.id) for region in regions))
     store.listener.on_split(regions, is_leader=parent.is_leader)
 
 
-async def _start_split_peer(store: Store, region: metapb_pb2.Region, meta: metapb_pb2.Peer, *, lead: bool) -> None:
+async def _start_split_peer(
+    store: Store, region: metapb_pb2.Region, meta: metapb_pb2.Peer, sizes: tuple[int, int], *, lead: bool
+) -> None:
     await store.workers.sync(store.kv_db.sync_wal)
     del store.unsettled[region.id]
     peer = add_peer(store, region, meta, restarted=False)
+    peer.approximate_size, peer.approximate_keys = sizes
     if lead:
         peer.node.campaign()
+    for message in store.early_votes.take(region.id, store.clock.monotonic()):
+        store.deliver(message)
     store.activate(region.id)
 
 

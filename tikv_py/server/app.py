@@ -26,6 +26,7 @@ from tikv_py.server.config import TikvConfig
 from tikv_py.server.metrics import StoreMetrics
 from tikv_py.server.pd_worker import DiskUse, PdWorker
 from tikv_py.server.services import NodeServices
+from tikv_py.server.split_worker import SplitWorker
 
 STOP_GRACE_S = 0.5
 RESOLVE_TIMEOUT_S = 1.0
@@ -65,6 +66,7 @@ class TikvServer:
         self._services: NodeServices | None = None
         self._listener: Listener | None = None
         self._pd_worker: PdWorker | None = None
+        self._splits: SplitWorker | None = None
         self._addresses: dict[int, str] = {}
         self.address = ""
 
@@ -86,7 +88,10 @@ class TikvServer:
         store.router = RaftRouter(
             ports.transport, ports.workers, store_id, self._address_of, self._unreachable, self._on_failure
         )
-        self._pd_worker = PdWorker(store, self.pd, ports.clock, self._metrics, ports.disk_use, self._on_failure)
+        splits = self._splits = SplitWorker(
+            store, self.pd, config.coprocessor.split_limits(), self._metrics.splits, self._on_failure
+        )
+        self._pd_worker = PdWorker(store, self.pd, ports.clock, self._metrics, splits, ports.disk_use, self._on_failure)
         services = self._services = NodeServices(store, self.pd, self._metrics, ports.clock)
         coprocessor = CoprocessorService(services.access, ports.workers, self._metrics, ports.clock)
         self._listener = await ports.transport.serve(config.server.addr, services.services(coprocessor.commands()))
@@ -96,6 +101,7 @@ class TikvServer:
         await self.pd.put_store(meta)
         await store.start()
         self._pd_worker.start()
+        splits.start()
         get_logger().info("store is serving", store=store_id, address=self.address, cluster=self.pd.cluster_id)
 
     def _meta(self, store_id: int) -> metapb_pb2.Store:
@@ -133,6 +139,8 @@ class TikvServer:
             await self._listener.stop(STOP_GRACE_S)
         if self._services is not None:
             await self._services.close()
+        if self._splits is not None:
+            await self._splits.stop()
         if self._pd_worker is not None:
             await self._pd_worker.stop()
         if self.store is not None and self.store.peers is not None:
