@@ -9,13 +9,14 @@ from dataclasses import replace
 
 import pytest
 
+from core_py.codec import memcomparable
 from core_py.runtime.config import ByteSize, Seconds
 from core_py.runtime.workers import InlineWorkers
 from core_py.sim.loop import run_virtual
 from protos.kvproto import pdpb_pb2
-from tests.integration.test_storage_cluster import eventually, raw_client, three_replicas
+from tests.integration.test_storage_cluster import eventually, raw_client, three_replicas, txn_client
 from tests.support.storage_cluster import FAST, StorageCluster, storage_cluster
-from tikv_py.raftstore.config import RaftstoreConfig
+from tikv_py.raftstore.config import LoadSplitConfig, RaftstoreConfig
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.region import contains
 from tikv_py.server.app import TikvServer
@@ -211,3 +212,42 @@ def test_pd_has_a_region_split_in_the_middle(policy: pdpb_pb2.CheckPolicy) -> No
         assert sorted(one.approximate_size for one in peers) == [total // 2, total // 2]
 
     run(body)
+
+
+@pytest.mark.parametrize("transactional", [False, True])
+def test_a_region_that_is_read_a_lot_splits_between_its_reads(transactional: bool) -> None:
+    busy = LoadSplitConfig(qps_threshold=100, detect_times=3, sample_threshold=40)
+    users = [b"user-%02d" % number for number in range(40)]
+
+    async def body(cluster: StorageCluster) -> None:
+        async with await raw_client(cluster) as raw, await txn_client(cluster) as txns:
+            if transactional:
+                async with txns.begin() as txn:
+                    for user in users:
+                        txn.put(user, b"v")
+            else:
+                await raw.batch_put(dict.fromkeys(users, b"v"))
+            snapshot = txns.snapshot(await txns.timestamp())
+            rng = random.Random(7)
+
+            async def read() -> bool:
+                user = users[rng.randrange(len(users))]
+                assert await (snapshot.get(user) if transactional else raw.get(user)) == b"v"
+                return len(led(cluster)) == 2
+
+            await asyncio.sleep(2)
+            assert len(led(cluster)) == 1, "nobody reads"
+            for _ in range(3_000):
+                if await read():
+                    break
+                await asyncio.sleep(0.004)
+            [bound] = [peer.region.start_key for _, peer in led(cluster) if peer.region.start_key]
+            user = memcomparable.decode_whole(bound) if transactional else bound
+            assert users[10] < user < users[30]
+
+    async def main() -> None:
+        async with storage_cluster(settings=TikvConfig(split=busy)) as cluster:
+            await three_replicas(cluster)
+            await body(cluster)
+
+    run_virtual(main())

@@ -31,6 +31,7 @@ from tikv_py.raft.node import RawNode
 from tikv_py.raftstore import commands
 from tikv_py.raftstore.apply import Applied, Applier, LocalWrites
 from tikv_py.raftstore.config import RaftstoreConfig
+from tikv_py.raftstore.load_split import HotReads
 from tikv_py.raftstore.peer_storage import PeerStorage
 from tikv_py.raftstore.region import find_peer
 
@@ -132,6 +133,8 @@ class Peer:
         self.unwritten = False
         """Entries count as applied whose batch this turn has not written yet."""
         self.flow = Flow()
+        self.hot_reads: HotReads | None = None
+        """Remembers reads while there are so many that the region may be split; every read looks at it."""
         self.reported_flow = Flow()
         """The part of it that PD was told."""
         self.approximate_size = 0

@@ -23,6 +23,7 @@ from tikv_py.raftstore.router import RaftRouter
 from tikv_py.raftstore.store import Store
 from tikv_py.server.bootstrap import bootstrap_cluster, identify
 from tikv_py.server.config import TikvConfig
+from tikv_py.server.load_split_worker import LoadSplitWorker
 from tikv_py.server.metrics import StoreMetrics
 from tikv_py.server.pd_worker import DiskUse, PdWorker
 from tikv_py.server.services import NodeServices
@@ -67,6 +68,7 @@ class TikvServer:
         self._listener: Listener | None = None
         self._pd_worker: PdWorker | None = None
         self._splits: SplitWorker | None = None
+        self._load_splits: LoadSplitWorker | None = None
         self._addresses: dict[int, str] = {}
         self.address = ""
 
@@ -91,6 +93,9 @@ class TikvServer:
         splits = self._splits = SplitWorker(
             store, self.pd, config.coprocessor.split_limits(), self._metrics.splits, self._on_failure
         )
+        self._load_splits = LoadSplitWorker(
+            store, splits, config.split, ports.rng, self._metrics.splits, self._on_failure
+        )
         self._pd_worker = PdWorker(store, self.pd, ports.clock, self._metrics, splits, ports.disk_use, self._on_failure)
         services = self._services = NodeServices(store, self.pd, self._metrics, ports.clock)
         coprocessor = CoprocessorService(services.access, ports.workers, self._metrics, ports.clock)
@@ -102,6 +107,7 @@ class TikvServer:
         await store.start()
         self._pd_worker.start()
         splits.start()
+        self._load_splits.start()
         get_logger().info("store is serving", store=store_id, address=self.address, cluster=self.pd.cluster_id)
 
     def _meta(self, store_id: int) -> metapb_pb2.Store:
@@ -139,6 +145,8 @@ class TikvServer:
             await self._listener.stop(STOP_GRACE_S)
         if self._services is not None:
             await self._services.close()
+        if self._load_splits is not None:
+            await self._load_splits.stop()
         if self._splits is not None:
             await self._splits.stop()
         if self._pd_worker is not None:
