@@ -12,6 +12,7 @@ log is gone already.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core_py.errors import DbError
@@ -107,7 +108,10 @@ def handle_message(store: Store, message: serverpb.RaftMessage) -> None:
     is_snapshot = raft_message is not None and raft_message.msg_type is MsgType.SNAPSHOT
     if is_snapshot and not store.snapshots.take_stage(message):
         return  # without the data that it describes
-    if message.to_peer.store_id != store.store_id or message.region_id in store.unsettled:
+    if message.to_peer.store_id != store.store_id:
+        return
+    if message.region_id in store.unsettled:
+        _keep_vote_request(store, message, raft_message)
         return
     peer = store.peers.get(message.region_id)
     if message.HasField("extra_msg"):
@@ -209,10 +213,17 @@ def _create_by_message(store: Store, message: serverpb.RaftMessage, raft_message
             return None
     bounds = metapb_pb2.Region(id=message.region_id, start_key=message.start_key, end_key=message.end_key)
     if holder_of_range(store, bounds) is not None:
-        return None  # that region will split or go; the sender tries again
+        _keep_vote_request(store, message, raft_message)
+        return None  # that region will split or go
     store.tombstones.pop(message.region_id, None)
     get_logger().info("peer created by message", region=message.region_id, peer=message.to_peer.id)
     return add_peer(store, metapb_pb2.Region(id=message.region_id), message.to_peer, restarted=False)
+
+
+def _keep_vote_request(store: Store, message: serverpb.RaftMessage, raft_message: Message | None) -> None:
+    """A split that is done elsewhere may be about to be done here."""
+    if raft_message is not None and raft_message.msg_type in _VOTE_REQUESTS:
+        store.early_votes.keep(message, store.clock.monotonic())
 
 
 def holder_of_range(store: Store, region: metapb_pb2.Region, *, besides: frozenset[int] = frozenset()) -> int | None:
@@ -235,6 +246,7 @@ def create_split_peers(store: Store, parent: Peer, regions: list[metapb_pb2.Regi
     share = len(regions)
     parent.approximate_size //= share
     parent.approximate_keys //= share
+    parent.size_known = False
     for region in regions[:-1]:
         existing = store.peers.get(region.id)
         meta = find_peer(region, store_id=store.store_id)
@@ -250,26 +262,34 @@ def create_split_peers(store: Store, parent: Peer, regions: list[metapb_pb2.Regi
         kv_batch.put(CF_RAFT, keys.region_state_key(region.id), state)
         kv_batch.put(CF_RAFT, keys.apply_state_key(region.id), initial_apply_state().to_bytes())
         store.unsettled[region.id] = region
-        start = _start_split_peer(store, region, meta, records, lead=parent.is_leader)
-        store.scope.spawn(start, name=f"region {region.id}")
+        child = Child(region, meta, records, parent.approximate_size, parent.approximate_keys)
+        store.scope.spawn(_start_split_peer(store, child, lead=parent.is_leader), name=f"region {region.id}")
     get_logger().info("region split", region=parent.region.id, into=",".join(str(region.id) for region in regions))
     store.listener.on_split(regions, is_leader=parent.is_leader)
 
 
-async def _start_split_peer(
-    store: Store,
-    region: metapb_pb2.Region,
-    meta: metapb_pb2.Peer,
-    records: tuple[serverpb.MergedRecord, ...],
-    *,
-    lead: bool,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A region that a split has made, before its peer on this store runs."""
+
+    region: metapb_pb2.Region
+    meta: metapb_pb2.Peer
+    merged_records: tuple[serverpb.MergedRecord, ...]
+    approximate_size: int
+    approximate_keys: int
+
+
+async def _start_split_peer(store: Store, child: Child, *, lead: bool) -> None:
+    region = child.region
     await store.workers.sync(store.kv_db.sync_wal)
     del store.unsettled[region.id]
-    peer = add_peer(store, region, meta, restarted=False)
-    peer.storage.merged_records = records
+    peer = add_peer(store, region, child.meta, restarted=False)
+    peer.storage.merged_records = child.merged_records
+    peer.approximate_size, peer.approximate_keys = child.approximate_size, child.approximate_keys
     if lead:
         peer.node.campaign()
+    for message in store.early_votes.take(region.id, store.clock.monotonic()):
+        store.deliver(message)
     store.activate(region.id)
 
 

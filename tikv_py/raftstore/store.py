@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from core_py.failpoints import FailPoints
 from core_py.ports import Clock, Random, Workers
-from core_py.region_errors import RegionNotFound
+from core_py.region_errors import RegionNotFound, RegionNotInitialized
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
 from protos.kvproto import metapb_pb2
@@ -32,6 +32,7 @@ from tikv_py.raftstore import codec, keys, lifecycle, merge
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings
 from tikv_py.raftstore.consistency import ConsistencyChecks
+from tikv_py.raftstore.early_votes import EarlyVotes
 from tikv_py.raftstore.hibernation import Hibernation
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.router import RaftRouter
@@ -97,6 +98,8 @@ class Store:
         self.started = False
         self.may_have_promised = False
         """Peers of this store may have told leaders before its start that they would not vote for others."""
+        election_timeout_s = float(config.raft_base_tick_interval) * config.raft_election_timeout_ticks
+        self.early_votes = EarlyVotes(election_timeout_s)
         self.hibernation = Hibernation(self)
         self.snapshots = SnapshotManager(self, snapshots or SnapshotSettings())
         self.consistency = ConsistencyChecks(self)
@@ -397,11 +400,22 @@ class Store:
         self.router.send(target.store_id, wire)
 
     def find(self, region_id: int) -> Peer:
-        """The peer of a region. Raises RegionNotFound."""
+        """The peer of a region. Raises RegionNotFound, RegionNotInitialized while a split is bringing it up."""
         peer = self.peers.get(region_id)
         if peer is None:
+            if region_id in self.unsettled and region_id not in self.tombstones:
+                raise RegionNotInitialized(region_id)
             raise RegionNotFound(region_id)
         return peer
+
+    def regions(self) -> list[metapb_pb2.Region]:
+        """All regions that are, or in a moment will be, initialized here."""
+        here = [peer.region for peer in self.peers.values() if peer.storage.is_initialized]
+        return here + [
+            region
+            for region_id, region in self.unsettled.items()
+            if region is not None and region_id not in self.tombstones
+        ]
 
     async def admin(self, region_id: int, propose: Callable[[Peer], asyncio.Future[Applied]]) -> Applied:
         """Propose an admin command and wait until it is applied. Raises region errors, AdminRefused."""

@@ -15,6 +15,7 @@ from tikv_py.engine.port import CF_DEFAULT, CF_LOCK, CF_WRITE, Pair
 from tikv_py.mvcc.txn import Modify
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.keys import data_range
+from tikv_py.raftstore.load_split import HotReads
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.region import check_key
 from tikv_py.txn.context import RegionAccess
@@ -61,7 +62,12 @@ class RawService:
         check_key(peer.region, request.key)
         value = self._engine.get(family(request.cf), b"z" + request.key)
         peer.flow.read_keys += 1
-        return pb.RawGetResponse(not_found=True) if value is None else pb.RawGetResponse(value=value)
+        if peer.hot_reads is not None:
+            peer.hot_reads.add(request.key, request.key)
+        if value is None:
+            return pb.RawGetResponse(not_found=True)
+        peer.flow.read_bytes += len(value)
+        return pb.RawGetResponse(value=value)
 
     async def batch_get(self, request: pb.RawBatchGetRequest) -> pb.RawBatchGetResponse:
         """RawBatchGet: found pairs only."""
@@ -69,10 +75,17 @@ class RawService:
         for key in request.keys:
             check_key(peer.region, key)
         values = self._engine.multi_get(family(request.cf), [b"z" + key for key in request.keys])
-        found = zip(request.keys, values, strict=True)
-        return pb.RawBatchGetResponse(
-            pairs=[pb.KvPair(key=key, value=value) for key, value in found if value is not None]
-        )
+        pairs = [
+            pb.KvPair(key=key, value=value)
+            for key, value in zip(request.keys, values, strict=True)
+            if value is not None
+        ]
+        peer.flow.read_keys += len(values)
+        peer.flow.read_bytes += sum([len(pair.value) for pair in pairs])
+        if peer.hot_reads is not None:
+            for key in request.keys:
+                peer.hot_reads.add(key, key)
+        return pb.RawBatchGetResponse(pairs=pairs)
 
     def put_now(self, request: pb.RawPutRequest) -> asyncio.Future[Applied] | None:
         """Propose a put that needs no latch."""
@@ -184,8 +197,23 @@ class RawService:
             return []
         read = self._engine.scan_back if reverse else self._engine.scan
         pairs = read(family(cf), low, high, min(limit, SCAN_LIMIT_MAX))
-        peer.flow.read_keys += len(pairs)
+        flow = peer.flow
+        flow.read_keys += len(pairs)
+        flow.scan_surplus += len(pairs) - 1
+        flow.read_bytes += sum([len(key) + len(value) for key, value in pairs])
+        if peer.hot_reads is not None:
+            self._remember_scan(peer.hot_reads, (lower, upper), pairs, reverse=reverse)
         return pairs
+
+    @staticmethod
+    def _remember_scan(hot: HotReads, asked: tuple[bytes, bytes], pairs: list[Pair], *, reverse: bool) -> None:
+        """What a scan read: not what lay beyond its limit, unless it found nothing."""
+        if not pairs:
+            hot.add(*asked)
+        elif reverse:
+            hot.add(pairs[-1][0][1:], asked[1])
+        else:
+            hot.add(asked[0], pairs[-1][0][1:] + b"\x00")
 
     async def compare_and_swap(self, request: pb.RawCASRequest) -> pb.RawCASResponse:
         """RawCompareAndSwap."""
