@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from google.protobuf.message import Message
 
 from core_py.errors import PdError, StorageError, StoreAddressConflict
 from core_py.sim.clock import LoopClock
@@ -342,7 +344,24 @@ def test_stores_find_each_other_while_pd_is_away() -> None:
     run(body)
 
 
-def test_a_put_for_cas_waits_for_its_turn() -> None:
+@pytest.mark.parametrize(
+    ("command", "request_", "response"),
+    [
+        ("RawPut", kvrpcpb_pb2.RawPutRequest(key=b"k", value=b"2"), kvrpcpb_pb2.RawPutResponse()),
+        ("RawDelete", kvrpcpb_pb2.RawDeleteRequest(key=b"k"), kvrpcpb_pb2.RawDeleteResponse()),
+        (
+            "RawBatchPut",
+            kvrpcpb_pb2.RawBatchPutRequest(pairs=[kvrpcpb_pb2.KvPair(key=b"j"), kvrpcpb_pb2.KvPair(key=b"k")]),
+            kvrpcpb_pb2.RawBatchPutResponse(),
+        ),
+        (
+            "RawBatchDelete",
+            kvrpcpb_pb2.RawBatchDeleteRequest(keys=[b"j", b"k"]),
+            kvrpcpb_pb2.RawBatchDeleteResponse(),
+        ),
+    ],
+)
+def test_a_write_for_cas_waits_for_its_turn(command: str, request_: Any, response: Message) -> None:
     async def body(cluster: StorageCluster) -> None:
         async with await raw_client(cluster) as client:
             await client.put(b"k", b"1")
@@ -358,16 +377,17 @@ def test_a_put_for_cas_waits_for_its_turn() -> None:
         dispatcher = services._dispatcher
         assert dispatcher is not None
         latch = await services.scheduler.latches.acquire([b"k"])
-        request = kvrpcpb_pb2.RawPutRequest(key=b"k", value=b"2", for_cas=True)
+        request = type(request_)(for_cas=True)
+        request.MergeFrom(request_)
         request.context.region_id = peer.region.id
         request.context.region_epoch.CopyFrom(peer.region.region_epoch)
         answers: list[object] = []
-        dispatcher.start("RawPut", request, answers.append)
+        dispatcher.start(command, request, answers.append)
         await asyncio.sleep(1)
         assert answers == []
         services.scheduler.latches.release(latch)
         await asyncio.sleep(1)
-        assert answers == [kvrpcpb_pb2.RawPutResponse()]
+        assert answers == [response]
         assert len(services.scheduler.latches) == 0
 
     run(body)

@@ -106,9 +106,9 @@ class RawService:
         self._store.activate(peer.region.id)
         return future
 
-    async def write_latched(self, context: pb.Context, user_key: bytes, modifies: list[Modify]) -> None:
-        """Like `write`, in turn with the compare-and-swaps of the key: what `for_cas` asks for."""
-        latch = await self._latches.acquire([user_key])
+    async def write_latched(self, context: pb.Context, modifies: list[Modify]) -> None:
+        """Like `write`, in turn with the compare-and-swaps of the keys: what `for_cas` asks for."""
+        latch = await self._latches.acquire([modify.key[1:] for modify in modifies])
         try:
             written = self.write(context, modifies)
         except BaseException:
@@ -133,7 +133,7 @@ class RawService:
     async def put(self, request: pb.RawPutRequest) -> pb.RawPutResponse:
         """RawPut."""
         if request.for_cas:
-            await self.write_latched(request.context, request.key, self.put_modifies(request))
+            await self.write_latched(request.context, self.put_modifies(request))
         else:
             await self.write(request.context, self.put_modifies(request))
         return pb.RawPutResponse()
@@ -141,7 +141,7 @@ class RawService:
     async def delete(self, request: pb.RawDeleteRequest) -> pb.RawDeleteResponse:
         """RawDelete."""
         if request.for_cas:
-            await self.write_latched(request.context, request.key, self.delete_modifies(request))
+            await self.write_latched(request.context, self.delete_modifies(request))
         else:
             await self.write(request.context, self.delete_modifies(request))
         return pb.RawDeleteResponse()
@@ -149,13 +149,21 @@ class RawService:
     async def batch_put(self, request: pb.RawBatchPutRequest) -> pb.RawBatchPutResponse:
         """RawBatchPut."""
         cf = family(request.cf)
-        await self.write(request.context, [Modify(cf, b"z" + pair.key, pair.value) for pair in request.pairs])
+        modifies = [Modify(cf, b"z" + pair.key, pair.value) for pair in request.pairs]
+        if request.for_cas:
+            await self.write_latched(request.context, modifies)
+        else:
+            await self.write(request.context, modifies)
         return pb.RawBatchPutResponse()
 
     async def batch_delete(self, request: pb.RawBatchDeleteRequest) -> pb.RawBatchDeleteResponse:
         """RawBatchDelete."""
         cf = family(request.cf)
-        await self.write(request.context, [Modify(cf, b"z" + key, None) for key in request.keys])
+        modifies = [Modify(cf, b"z" + key, None) for key in request.keys]
+        if request.for_cas:
+            await self.write_latched(request.context, modifies)
+        else:
+            await self.write(request.context, modifies)
         return pb.RawBatchDeleteResponse()
 
     async def delete_range(self, request: pb.RawDeleteRangeRequest) -> pb.RawDeleteRangeResponse:
