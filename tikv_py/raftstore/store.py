@@ -30,6 +30,7 @@ from tikv_py.raft.ready import Ready
 from tikv_py.raftstore import codec, keys, lifecycle
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings
+from tikv_py.raftstore.entry_cache import CacheBudget
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.router import RaftRouter
 from tikv_py.raftstore.snapshots import SnapshotManager
@@ -96,6 +97,7 @@ class Store:
         self.started = False
         self.may_have_promised = False
         """Peers of this store may have told leaders before its start that they would not vote for others."""
+        self.entry_cache = CacheBudget(config.raft_entry_cache_size)
         self.snapshots = SnapshotManager(self, snapshots or SnapshotSettings())
         self.scope = TaskScope("store", on_failure=on_failure)
         self._inbox: list[serverpb.RaftMessage] = []
@@ -324,7 +326,7 @@ class Store:
         batch = self.raft_db.batch()
         batch.delete_range(CF_DEFAULT, keys.log_key(region_id, 0), keys.log_key(region_id, index + 1))
         self.raft_db.write(batch)
-        peer.storage.trim_cache(index)
+        peer.storage.cache.trim(index)
 
     def _role_changed(self, peer: Peer) -> None:
         peer.on_role_change()
