@@ -89,6 +89,7 @@ def test_evicted_entries_are_read_from_the_raft_database_and_applied() -> None:
             await one.append([commands.write_command(one.peer.region, write, []) for write in writes], 5)
             storage = one.peer.storage
             held = storage.entries(6, 16, None)
+            assert one.store.entry_cache.used_bytes() == storage.cache.size_bytes > 0
             storage.cache.shrink(0)
             assert len(storage.cache) == 0
             assert storage.entries(6, 16, None) == held
