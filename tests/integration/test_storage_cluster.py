@@ -14,6 +14,7 @@ import pytest
 from google.protobuf.message import Message
 
 from core_py.errors import PdError, StorageError, StoreAddressConflict
+from core_py.runtime.config import ByteSize
 from core_py.sim.clock import LoopClock
 from core_py.sim.loop import run_virtual
 from protos.kvproto import kvrpcpb_pb2, metapb_pb2
@@ -155,7 +156,8 @@ def test_power_loss_of_all_stores_at_once_keeps_acknowledged_writes() -> None:
     run(body)
 
 
-def test_new_replica_catches_up_by_snapshot_after_log_gc() -> None:
+@pytest.mark.parametrize("limit", [{"raft_log_gc_count_limit": 100}, {"raft_log_gc_size_limit": ByteSize(10_000)}])
+def test_new_replica_catches_up_by_snapshot_after_log_gc(limit: dict[str, Any]) -> None:
     async def body(cluster: StorageCluster) -> None:
         async with await raw_client(cluster) as client:
             victim = cluster.nodes[2]
@@ -186,7 +188,7 @@ def test_new_replica_catches_up_by_snapshot_after_log_gc() -> None:
 
             await eventually(follows, "the replica follows the log again")
 
-    run(body, raftstore=replace(FAST, raft_log_gc_count_limit=100, raft_log_gc_threshold=10))
+    run(body, raftstore=replace(FAST, raft_log_gc_threshold=10, **limit))
 
 
 def test_interrupted_snapshot_is_repeated_at_start() -> None:

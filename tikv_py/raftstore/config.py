@@ -26,6 +26,9 @@ class RaftstoreConfig:
     raft_log_gc_tick_interval: Seconds = Seconds(3.0)
     raft_log_gc_threshold: int = 50
     raft_log_gc_count_limit: int = 73728
+    raft_log_gc_size_limit: ByteSize = ByteSize(72 << 20)
+    raft_entry_cache_size: ByteSize = ByteSize(64 << 20)
+    """Of the raft entries that all peers together keep in memory."""
     pd_heartbeat_tick_interval: Seconds = Seconds(60.0)
     pd_store_heartbeat_tick_interval: Seconds = Seconds(10.0)
     split_region_check_tick_interval: Seconds = Seconds(10.0)
@@ -48,6 +51,8 @@ class RaftstoreConfig:
             )
         if self.raft_log_gc_threshold < 1:
             raise ValueError("raftstore.raft-log-gc-threshold must be at least 1")
+        if min(self.raft_log_gc_count_limit, self.raft_log_gc_size_limit) < 1:
+            raise ValueError("raftstore.raft-log-gc-count-limit and raft-log-gc-size-limit must be positive")
         if self.split_region_check_tick_interval <= 0:
             raise ValueError("raftstore.split-region-check-tick-interval must be positive")
 

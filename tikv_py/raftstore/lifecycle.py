@@ -23,7 +23,7 @@ from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.engine.port import CF_RAFT, WriteBatch
 from tikv_py.raft.errors import RaftError
 from tikv_py.raft.messages import Message, MsgType
-from tikv_py.raftstore import codec, commands, keys, merge
+from tikv_py.raftstore import codec, commands, keys, log_gc, merge
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.peer_storage import (
     PeerStorage,
@@ -93,7 +93,7 @@ def add_peer(store: Store, region: metapb_pb2.Region, meta: metapb_pb2.Peer, *, 
     restarted too, and so does any peer that comes up soon after its store.
     """
     restarted = restarted or store.is_recently_restarted() or load_raft_state(store.raft_db, region.id) is not None
-    storage = PeerStorage.load(store.raft_db, store.kv_db, region)
+    storage = PeerStorage.load(store.raft_db, store.kv_db, region, store.entry_cache)
     peer = Peer(storage, meta, store.config, store.rng, restarted=restarted)
     storage.make_snapshot = lambda to: store.snapshots.make(peer, to)
     store.peers[region.id] = peer
@@ -412,22 +412,28 @@ def ask_whether_removed(store: Store, peer: Peer) -> None:
 
 
 def propose_log_gc(store: Store, peer: Peer) -> None:
-    """Cut the log up to what every follower has, or further when it grew too long; a lagging follower gets a snapshot."""
+    """Cut the log as far as `log_gc` says."""
     if not peer.is_leader or peer.snapshot is not None or peer.storage.merge is not None:
         return
-    storage = peer.storage
-    applied, first = storage.apply_state.applied_index, storage.first_index()
-    matched = applied
+    storage, config = peer.storage, store.config
+    timeout_s = float(config.raft_base_tick_interval) * config.raft_election_timeout_ticks
+    silent_since = store.clock.monotonic() - timeout_s
+    followers = []
     for meta in peer.region.peers:
         progress = peer.node.progress(meta.id)
-        if progress is not None:
-            matched = min(matched, progress.match)
-    index = (
-        matched
-        if applied - first < store.config.raft_log_gc_count_limit
-        else applied - store.config.raft_log_gc_count_limit // 4
+        if progress is not None and meta.id != peer.peer_id:
+            active = peer.heard.get(meta.id, silent_since) > silent_since
+            followers.append(log_gc.Follower(progress.match, progress.pending_snapshot, active))
+    index = log_gc.compact_index(
+        first=storage.first_index(),
+        applied=storage.apply_state.applied_index,
+        log_bytes=storage.log_bytes,
+        followers=followers,
+        limits=log_gc.LogLimits(
+            config.raft_log_gc_threshold, config.raft_log_gc_count_limit, config.raft_log_gc_size_limit
+        ),
     )
-    if index <= first or index - first < store.config.raft_log_gc_threshold:
+    if index is None:
         return
     command = commands.admin_command(peer.region, commands.compact_log(index, storage.term(index)))
     try:

@@ -33,6 +33,7 @@ from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings
 from tikv_py.raftstore.consistency import ConsistencyChecks
 from tikv_py.raftstore.early_votes import EarlyVotes
+from tikv_py.raftstore.entry_cache import CacheBudget
 from tikv_py.raftstore.hibernation import Hibernation
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.router import RaftRouter
@@ -101,6 +102,7 @@ class Store:
         election_timeout_s = float(config.raft_base_tick_interval) * config.raft_election_timeout_ticks
         self.early_votes = EarlyVotes(election_timeout_s)
         self.hibernation = Hibernation(self)
+        self.entry_cache = CacheBudget(config.raft_entry_cache_size)
         self.snapshots = SnapshotManager(self, snapshots or SnapshotSettings())
         self.consistency = ConsistencyChecks(self)
         self.scope = TaskScope("store", on_failure=on_failure)
@@ -357,7 +359,7 @@ class Store:
         batch = self.raft_db.batch()
         batch.delete_range(CF_DEFAULT, keys.log_key(region_id, 0), keys.log_key(region_id, index + 1))
         self.raft_db.write(batch)
-        peer.storage.trim_cache(index)
+        peer.storage.cache.trim(index)
 
     def _role_changed(self, peer: Peer) -> None:
         peer.on_role_change()
