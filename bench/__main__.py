@@ -1,6 +1,8 @@
 """`make bench`: run scenarios, print a table and write JSON under bench/out.
 
-    python -m bench [raw] [sql] [--operations N]
+    python -m bench [raw] [sql] [raftstore] [--operations N]
+
+Several scenarios run one after the other, each in a process of its own: grpc.aio does not survive a second event loop.
 
 Results worth keeping go into bench/RESULTS.md with the command line.
 """
@@ -12,21 +14,22 @@ import importlib
 import json
 import os
 import platform
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
 from bench.load import Result
 
-SCENARIOS = ("raw", "sql")
+SCENARIOS = ("raw", "sql", "raftstore")
 OUT = Path(__file__).parent / "out"
 
 
 def table(rows: list[Result]) -> str:
     """Markdown, with our throughput as a ratio to each peer's on the same workload."""
     lines = [
-        "| workload | in flight | system | ops/s | p50 ms | p99 ms | ratio | client cores |",
-        "|---|---|---|---|---|---|---|---|",
+        "| workload | in flight | system | ops/s | p50 ms | p99 ms | ratio | client cores | CPU us/op: leader, followers |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     ours = {(row.workload, row.in_flight): row for row in rows if row.system == "tidb-py"}
     for row in sorted(rows, key=lambda row: (row.workload, row.in_flight, row.system != "tidb-py")):
@@ -34,7 +37,8 @@ def table(rows: list[Result]) -> str:
         ratio = "" if row.system == "tidb-py" or own is None else f"{own.per_second / row.per_second:.2f}x"
         figures = f"{row.per_second:,.0f} | {row.p50_ms:.2f} | {row.p99_ms:.2f} | {ratio}"
         client = "" if row.client_cores is None else f"{row.client_cores:.2f}"
-        lines.append(f"| {row.workload} | {row.in_flight} | {row.system} | {figures} | {client} |")
+        servers = ", ".join(f"{used:.0f}" for used in row.server_cpu_us)
+        lines.append(f"| {row.workload} | {row.in_flight} | {row.system} | {figures} | {client} | {servers} |")
     return "\n".join(lines)
 
 
@@ -53,9 +57,13 @@ def main() -> int:
     parser.add_argument("scenarios", nargs="*", choices=[*SCENARIOS, []], default=list(SCENARIOS))
     parser.add_argument("--operations", type=int, default=40_000)
     options = parser.parse_args()
+    names = options.scenarios or SCENARIOS
+    if len(names) > 1:
+        command = [sys.executable, "-m", "bench", "--operations", str(options.operations)]
+        return max(subprocess.run([*command, name], check=False).returncode for name in names)
     print(machine())
     OUT.mkdir(exist_ok=True)
-    for name in options.scenarios or SCENARIOS:
+    for name in names:
         rows, notes = importlib.import_module(f"bench.scenarios.{name}").run(options.operations)
         print(f"\n## {name}\n\n{table(rows)}")
         for note in notes:

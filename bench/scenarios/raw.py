@@ -9,11 +9,12 @@ import uvloop
 
 from bench.load import Result, drive
 from bench.peers import etcd
+from bench.stores import leader_first, region_of, stores_of
 from core_py.errors import RpcError
 from core_py.ports import methods_of
 from core_py.runtime.grpc_transport import GrpcTransport
 from protos.etcd import rpc_pb2
-from tidb_py.testing.playground import playground
+from tidb_py.testing.playground import PlaygroundCluster, playground
 from tikv_py.client.connect import connect_raw
 
 VALUE = b"x" * 100
@@ -27,17 +28,28 @@ def key(number: int) -> bytes:
     return b"bench%015d" % (number * 7919 % KEYS)
 
 
-async def _ours(pd: str, operations: int) -> list[Result]:
-    async with await connect_raw([pd]) as client:
-        await client.put(key(0), VALUE)
-        puts = [await drive("tidb-py", "raw put", n, operations, lambda i: client.put(key(i), VALUE)) for n in WINDOWS]
-        gets = [await drive("tidb-py", "raw get", n, operations, lambda i: client.get(key(i))) for n in WINDOWS]
-    return puts + gets
+async def _ours(cluster: PlaygroundCluster, operations: int) -> tuple[list[Result], list[str]]:
+    async with await connect_raw([cluster.pd]) as client:
+
+        def put(number: int) -> Awaitable[object]:
+            return client.put(key(number), VALUE)
+
+        def get(number: int) -> Awaitable[object]:
+            return client.get(key(number))
+
+        await put(0)
+        stores = stores_of(cluster)
+        leader, *others = leader_first(stores, await region_of(client, key(0)))
+        pids = [leader.pid, *[store.pid for store in others]]
+        puts = [await drive("tidb-py", "raw put", n, operations, put, pids) for n in WINDOWS]
+        gets = [await drive("tidb-py", "raw get", n, operations, get, pids) for n in WINDOWS]
+        stayed = leader_first(stores, await region_of(client, key(0)))[0] is leader
+    return puts + gets, [] if stayed else ["the leader moved during the run: its CPU figures are not its alone"]
 
 
-async def _etcd(addresses: list[str], operations: int) -> list[Result]:
+async def _etcd(members: list[etcd.Member], operations: int) -> list[Result]:
     transport = GrpcTransport()
-    channels = [transport.connect(address) for address in addresses]
+    channels = [transport.connect(member.address) for member in members]
 
     async def put(number: int) -> object:
         channel = channels[number % len(channels)]
@@ -49,8 +61,9 @@ async def _etcd(addresses: list[str], operations: int) -> list[Result]:
 
     for number in range(3):
         await _until_it_works(lambda number=number: put(number))  # type: ignore[misc]
-    puts = [await drive("etcd", "raw put", n, operations, put) for n in WINDOWS]
-    gets = [await drive("etcd", "raw get", n, operations, get) for n in WINDOWS]
+    pids = [member.pid for member in sorted(members, key=lambda member: not member.is_leader())]
+    puts = [await drive("etcd", "raw put", n, operations, put, pids) for n in WINDOWS]
+    gets = [await drive("etcd", "raw get", n, operations, get, pids) for n in WINDOWS]
     for channel in channels:
         await channel.close()
     return puts + gets
@@ -70,13 +83,16 @@ async def _until_it_works(operation: Callable[[], Awaitable[object]]) -> None:
 
 async def _run(operations: int) -> tuple[list[Result], list[str]]:
     with playground("--db", "0") as ready:
-        rows = await _ours(ready.pd, operations)
+        rows, notes = await _ours(ready, operations)
+    notes.append(
+        "CPU of the servers: user and system time of each process over the counted operations, the leader's first"
+    )
     peer = etcd.version()
     if peer is None:
-        return rows, ["etcd is not installed (Debian: etcd-server): skipped"]
-    with etcd.cluster() as addresses:
-        rows += await _etcd(addresses, operations)
-    return rows, [f"peer: {peer}, three members, fsync on, requests spread over the members"]
+        return rows, [*notes, "etcd is not installed (Debian: etcd-server): skipped"]
+    with etcd.cluster() as members:
+        rows += await _etcd(members, operations)
+    return rows, [*notes, f"peer: {peer}, three members, fsync on, requests spread over the members"]
 
 
 def run(operations: int) -> tuple[list[Result], list[str]]:

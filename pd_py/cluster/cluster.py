@@ -187,13 +187,21 @@ class Cluster:
         return region
 
     def region_split(self, parts: Iterable[metapb_pb2.Region]) -> None:
-        """A finished split, known before its heartbeats come; the parts are led from where the region was."""
+        """A finished split, known before its heartbeats come; the parts share what the region held and where it was led."""
         views = [region_view(part) for part in parts]
-        leader = next((old.leader_store_id for view in views if (old := self.tree.get(view.region_id)) is not None), 0)
+        known = (old for view in views if (old := self.tree.get(view.region_id)) is not None)
+        whole = next(known, region_view(metapb_pb2.Region()))
         for view in views:
             old = self.tree.get(view.region_id)
             if old is None or view.version > old.version:
-                self.tree.put(replace(view, leader_store_id=leader, term=old.term if old is not None else 0))
+                part = replace(
+                    view,
+                    leader_store_id=whole.leader_store_id,
+                    size_bytes=whole.size_bytes // len(views),
+                    keys=whole.keys // len(views),
+                    term=old.term if old is not None else 0,
+                )
+                self.tree.put(part)
 
     def _check(self, region: RegionView, now: float) -> Operator | None:
         if self._next_id >= self._id_window_end:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from pd_py.schedule.operator import Operator, OperatorStatus, Step, TransferLeader
+from pd_py.schedule.operator import Operator, OperatorStatus, RemovePeer, Step, TransferLeader
 from pd_py.schedule.view import RegionView
 
 OPERATOR_TIMEOUT_S = 600.0
@@ -31,6 +31,11 @@ class Finished:
     operator: Operator
     status: OperatorStatus
     at: float
+
+
+def _would_remove_leader(step: Step, region: RegionView) -> bool:
+    """Leadership moved to the victim since the operator was made. A leader does not remove itself: decide again."""
+    return isinstance(step, RemovePeer) and step.store_id == region.leader_store_id
 
 
 class OperatorController:
@@ -74,7 +79,7 @@ class OperatorController:
         step = operator.current_step(region)
         if step is None:
             self._end(operator, OperatorStatus.SUCCESS, now)
-        elif operator.is_outdated(region):
+        elif operator.is_outdated(region) or _would_remove_leader(step, region):
             self._end(operator, OperatorStatus.CANCEL, now)
         elif now >= running.deadline:
             self._end(operator, OperatorStatus.TIMEOUT, now)

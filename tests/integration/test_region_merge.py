@@ -20,7 +20,7 @@ from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.region import AdminRefused
 from tikv_py.raftstore.store import Store
-from tikv_py.server.pd_worker import split_region
+from tikv_py.server.split_worker import split_region
 
 
 def run(test: Callable[[StorageCluster], Awaitable[None]]) -> None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from google.protobuf.message import Message
 
 from core_py.errors import PdError, StorageError, StoreAddressConflict
+from core_py.runtime.config import ByteSize
 from core_py.sim.clock import LoopClock
 from core_py.sim.loop import run_virtual
 from protos.kvproto import kvrpcpb_pb2, metapb_pb2
@@ -153,7 +156,8 @@ def test_power_loss_of_all_stores_at_once_keeps_acknowledged_writes() -> None:
     run(body)
 
 
-def test_new_replica_catches_up_by_snapshot_after_log_gc() -> None:
+@pytest.mark.parametrize("limit", [{"raft_log_gc_count_limit": 100}, {"raft_log_gc_size_limit": ByteSize(10_000)}])
+def test_new_replica_catches_up_by_snapshot_after_log_gc(limit: dict[str, Any]) -> None:
     async def body(cluster: StorageCluster) -> None:
         async with await raw_client(cluster) as client:
             victim = cluster.nodes[2]
@@ -184,7 +188,7 @@ def test_new_replica_catches_up_by_snapshot_after_log_gc() -> None:
 
             await eventually(follows, "the replica follows the log again")
 
-    run(body, raftstore=replace(FAST, raft_log_gc_count_limit=100, raft_log_gc_threshold=10))
+    run(body, raftstore=replace(FAST, raft_log_gc_threshold=10, **limit))
 
 
 def test_interrupted_snapshot_is_repeated_at_start() -> None:
@@ -342,7 +346,24 @@ def test_stores_find_each_other_while_pd_is_away() -> None:
     run(body)
 
 
-def test_a_put_for_cas_waits_for_its_turn() -> None:
+@pytest.mark.parametrize(
+    ("command", "request_", "response"),
+    [
+        ("RawPut", kvrpcpb_pb2.RawPutRequest(key=b"k", value=b"2"), kvrpcpb_pb2.RawPutResponse()),
+        ("RawDelete", kvrpcpb_pb2.RawDeleteRequest(key=b"k"), kvrpcpb_pb2.RawDeleteResponse()),
+        (
+            "RawBatchPut",
+            kvrpcpb_pb2.RawBatchPutRequest(pairs=[kvrpcpb_pb2.KvPair(key=b"j"), kvrpcpb_pb2.KvPair(key=b"k")]),
+            kvrpcpb_pb2.RawBatchPutResponse(),
+        ),
+        (
+            "RawBatchDelete",
+            kvrpcpb_pb2.RawBatchDeleteRequest(keys=[b"j", b"k"]),
+            kvrpcpb_pb2.RawBatchDeleteResponse(),
+        ),
+    ],
+)
+def test_a_write_for_cas_waits_for_its_turn(command: str, request_: Any, response: Message) -> None:
     async def body(cluster: StorageCluster) -> None:
         async with await raw_client(cluster) as client:
             await client.put(b"k", b"1")
@@ -358,16 +379,17 @@ def test_a_put_for_cas_waits_for_its_turn() -> None:
         dispatcher = services._dispatcher
         assert dispatcher is not None
         latch = await services.scheduler.latches.acquire([b"k"])
-        request = kvrpcpb_pb2.RawPutRequest(key=b"k", value=b"2", for_cas=True)
+        request = type(request_)(for_cas=True)
+        request.MergeFrom(request_)
         request.context.region_id = peer.region.id
         request.context.region_epoch.CopyFrom(peer.region.region_epoch)
         answers: list[object] = []
-        dispatcher.start("RawPut", request, answers.append)
+        dispatcher.start(command, request, answers.append)
         await asyncio.sleep(1)
         assert answers == []
         services.scheduler.latches.release(latch)
         await asyncio.sleep(1)
-        assert answers == [kvrpcpb_pb2.RawPutResponse()]
+        assert answers == [response]
         assert len(services.scheduler.latches) == 0
 
     run(body)

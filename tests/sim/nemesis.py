@@ -21,7 +21,7 @@ from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tests.support.storage_cluster import FAST, Node, StorageCluster, storage_cluster
 from tikv_py.raftstore import admin
 from tikv_py.raftstore.peer import Peer
-from tikv_py.server.pd_worker import split_region
+from tikv_py.server.split_worker import split_region
 
 STORES = 4
 SYNC_S = 0.006  # a sync takes up to this long

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from prometheus_client import CollectorRegistry
 
@@ -55,6 +55,8 @@ class StorageCluster:
     seed: int = 0
     fault: Fault | None = None
     raftstore: RaftstoreConfig = FAST
+    settings: TikvConfig = field(default_factory=TikvConfig)
+    """Of every store, but for its addresses and `raftstore`."""
     nodes: list[Node] = field(default_factory=list)
     max_store_down_s: float = 1800.0
     make_workers: Callable[[], Workers] = InlineWorkers
@@ -98,7 +100,8 @@ class StorageCluster:
         return node
 
     async def start_store(self, node: Node) -> None:
-        config = TikvConfig(
+        config = replace(
+            self.settings,
             server=ServerConfig(addr=f"{node.name}:20160", status_addr=""),
             pd=PdEndpointsConfig((PD_ADDRESS,)),
             raftstore=self.raftstore,
@@ -160,12 +163,19 @@ async def storage_cluster(
     seed: int = 0,
     fault: Fault | None = None,
     raftstore: RaftstoreConfig | None = None,
+    settings: TikvConfig | None = None,
     max_store_down_s: float = 1800.0,
     make_workers: Callable[[], Workers] = InlineWorkers,
 ) -> AsyncIterator[StorageCluster]:
     """A running cluster, stopped at the end."""
     cluster = StorageCluster(
-        stores, seed, fault, raftstore or FAST, max_store_down_s=max_store_down_s, make_workers=make_workers
+        stores,
+        seed,
+        fault,
+        raftstore or FAST,
+        settings or TikvConfig(),
+        max_store_down_s=max_store_down_s,
+        make_workers=make_workers,
     )
     await cluster.start()
     try:

@@ -20,7 +20,7 @@ from tikv_py.mvcc import keys
 from tikv_py.mvcc.errors import KeyIsLocked
 from tikv_py.mvcc.lock import Lock
 from tikv_py.mvcc.reader import check_read_lock
-from tikv_py.raftstore.keys import data_range
+from tikv_py.raftstore.keys import data_range, region_bounds
 from tikv_py.raftstore.peer import Peer
 from tikv_py.server.dispatch import Command
 from tikv_py.server.key_errors import lock_info
@@ -124,10 +124,20 @@ class CoprocessorService:
             view.release()
             return coprocessor_pb2.Response(other_error=f"failpoint: {reason}")
         response, records = await self._workers.run(execute.run, task, view)
-        peer.flow.read_keys += records
+        self._count(peer, ranges, records)
         self._rows.inc(records)
         result: coprocessor_pb2.Response = response
         return result
+
+    @staticmethod
+    def _count(peer: Peer, ranges: EngineRanges, records: int) -> None:
+        """A request counts as one read; bytes are estimated by the region's average, because only records are counted."""
+        flow = peer.flow
+        flow.read_keys += records
+        flow.scan_surplus += records - 1
+        flow.read_bytes += records * peer.approximate_size // max(1, peer.approximate_keys)
+        if peer.hot_reads is not None and ranges:
+            peer.hot_reads.add(*region_bounds(ranges[0][0], ranges[-1][1]))
 
     def _loaded(self) -> Any:
         """The executing half, imported when it is needed for the first time."""

@@ -155,7 +155,7 @@ class Applier:
                     f"log of region {self._storage.region.id} is not applied up to {request.compact_index}"
                 )
             )
-        state.truncated_index, state.truncated_term = request.compact_index, request.compact_term
+        self._storage.compact(request.compact_index, request.compact_term)
         return Applied(compact_to=(request.compact_index, request.compact_term))
 
     def _conf_change(self, batch: WriteBatch, entry: Entry) -> Applied:

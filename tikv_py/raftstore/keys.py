@@ -69,3 +69,8 @@ PENDING_SNAPSHOT_MAX = b"\x01\x06"
 def data_range(start_key: bytes, end_key: bytes) -> tuple[bytes, bytes]:
     """The engine range of a region's bounds."""
     return b"z" + start_key, b"z" + end_key if end_key else b"{"
+
+
+def region_bounds(start: bytes, end: bytes) -> tuple[bytes, bytes]:
+    """The inverse of `data_range`."""
+    return start[1:], end[1:]

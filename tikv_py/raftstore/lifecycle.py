@@ -12,6 +12,7 @@ log is gone already.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core_py.errors import DbError
@@ -22,7 +23,7 @@ from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.engine.port import CF_RAFT, WriteBatch
 from tikv_py.raft.errors import RaftError
 from tikv_py.raft.messages import Message, MsgType
-from tikv_py.raftstore import codec, commands, keys, merge
+from tikv_py.raftstore import codec, commands, keys, log_gc, merge
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.peer_storage import (
     PeerStorage,
@@ -92,10 +93,11 @@ def add_peer(store: Store, region: metapb_pb2.Region, meta: metapb_pb2.Peer, *, 
     restarted too, and so does any peer that comes up soon after its store.
     """
     restarted = restarted or store.is_recently_restarted() or load_raft_state(store.raft_db, region.id) is not None
-    storage = PeerStorage.load(store.raft_db, store.kv_db, region)
+    storage = PeerStorage.load(store.raft_db, store.kv_db, region, store.entry_cache)
     peer = Peer(storage, meta, store.config, store.rng, restarted=restarted)
     storage.make_snapshot = lambda to: store.snapshots.make(peer, to)
     store.peers[region.id] = peer
+    store.hibernation.add(region.id)
     store.activate(region.id)
     return peer
 
@@ -106,7 +108,10 @@ def handle_message(store: Store, message: serverpb.RaftMessage) -> None:
     is_snapshot = raft_message is not None and raft_message.msg_type is MsgType.SNAPSHOT
     if is_snapshot and not store.snapshots.take_stage(message):
         return  # without the data that it describes
-    if message.to_peer.store_id != store.store_id or message.region_id in store.unsettled:
+    if message.to_peer.store_id != store.store_id:
+        return
+    if message.region_id in store.unsettled:
+        _keep_vote_request(store, message, raft_message)
         return
     peer = store.peers.get(message.region_id)
     if message.HasField("extra_msg"):
@@ -140,6 +145,7 @@ def handle_message(store: Store, message: serverpb.RaftMessage) -> None:
         return
     peer.peer_cache[message.from_peer.id] = message.from_peer
     peer.heard[message.from_peer.id] = store.clock.monotonic()
+    store.hibernation.wake(peer, by=message.from_peer.id)
     peer.node.step(raft_message)
     if message.from_peer.id in peer.pending and peer.has_caught_up(message.from_peer.id):
         peer.pending.discard(message.from_peer.id)
@@ -150,8 +156,18 @@ def handle_message(store: Store, message: serverpb.RaftMessage) -> None:
 def _handle_extra(store: Store, peer: Peer | None, message: serverpb.RaftMessage) -> None:
     """A message between stores that is not the Raft node's."""
     extra = message.extra_msg
-    if peer is not None and extra.type == serverpb.MsgWantRollbackMerge:
+    if peer is None and message.region_id in store.merged:
+        _tell_merged(store, message)
+    if peer is None or message.to_peer.id != peer.peer_id:
+        return
+    if extra.type == serverpb.MsgWantRollbackMerge:
         merge.on_want_rollback(store, peer, extra.index)
+    elif extra.type == serverpb.MsgHibernateRequest:
+        store.hibernation.on_request(peer, message)
+    elif extra.type == serverpb.MsgHibernateResponse:
+        store.hibernation.on_response(peer, message)
+    elif extra.type == serverpb.MsgRegionWakeUp:
+        store.hibernation.wake(peer, by=message.from_peer.id)
 
 
 def _is_removed_by(peer: Peer, message: serverpb.RaftMessage) -> bool:
@@ -197,10 +213,17 @@ def _create_by_message(store: Store, message: serverpb.RaftMessage, raft_message
             return None
     bounds = metapb_pb2.Region(id=message.region_id, start_key=message.start_key, end_key=message.end_key)
     if holder_of_range(store, bounds) is not None:
-        return None  # that region will split or go; the sender tries again
+        _keep_vote_request(store, message, raft_message)
+        return None  # that region will split or go
     store.tombstones.pop(message.region_id, None)
     get_logger().info("peer created by message", region=message.region_id, peer=message.to_peer.id)
     return add_peer(store, metapb_pb2.Region(id=message.region_id), message.to_peer, restarted=False)
+
+
+def _keep_vote_request(store: Store, message: serverpb.RaftMessage, raft_message: Message | None) -> None:
+    """A split that is done elsewhere may be about to be done here."""
+    if raft_message is not None and raft_message.msg_type in _VOTE_REQUESTS:
+        store.early_votes.keep(message, store.clock.monotonic())
 
 
 def holder_of_range(store: Store, region: metapb_pb2.Region, *, besides: frozenset[int] = frozenset()) -> int | None:
@@ -223,6 +246,7 @@ def create_split_peers(store: Store, parent: Peer, regions: list[metapb_pb2.Regi
     share = len(regions)
     parent.approximate_size //= share
     parent.approximate_keys //= share
+    parent.size_known = False
     for region in regions[:-1]:
         existing = store.peers.get(region.id)
         meta = find_peer(region, store_id=store.store_id)
@@ -231,32 +255,41 @@ def create_split_peers(store: Store, parent: Peer, regions: list[metapb_pb2.Regi
         if existing is not None:  # created by a message of a faster replica; the split tells it what it is
             existing.destroyed = True
             existing.fail_all(RegionNotFound(region.id))
+            store.hibernation.remove(region.id)
             del store.peers[region.id]
         records = parent.storage.merged_records
         state = region_state_bytes(region, serverpb.Normal, merged_records=records)
         kv_batch.put(CF_RAFT, keys.region_state_key(region.id), state)
         kv_batch.put(CF_RAFT, keys.apply_state_key(region.id), initial_apply_state().to_bytes())
         store.unsettled[region.id] = region
-        start = _start_split_peer(store, region, meta, records, lead=parent.is_leader)
-        store.scope.spawn(start, name=f"region {region.id}")
+        child = Child(region, meta, records, parent.approximate_size, parent.approximate_keys)
+        store.scope.spawn(_start_split_peer(store, child, lead=parent.is_leader), name=f"region {region.id}")
     get_logger().info("region split", region=parent.region.id, into=",".join(str(region.id) for region in regions))
     store.listener.on_split(regions, is_leader=parent.is_leader)
 
 
-async def _start_split_peer(
-    store: Store,
-    region: metapb_pb2.Region,
-    meta: metapb_pb2.Peer,
-    records: tuple[serverpb.MergedRecord, ...],
-    *,
-    lead: bool,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A region that a split has made, before its peer on this store runs."""
+
+    region: metapb_pb2.Region
+    meta: metapb_pb2.Peer
+    merged_records: tuple[serverpb.MergedRecord, ...]
+    approximate_size: int
+    approximate_keys: int
+
+
+async def _start_split_peer(store: Store, child: Child, *, lead: bool) -> None:
+    region = child.region
     await store.workers.sync(store.kv_db.sync_wal)
     del store.unsettled[region.id]
-    peer = add_peer(store, region, meta, restarted=False)
-    peer.storage.merged_records = records
+    peer = add_peer(store, region, child.meta, restarted=False)
+    peer.storage.merged_records = child.merged_records
+    peer.approximate_size, peer.approximate_keys = child.approximate_size, child.approximate_keys
     if lead:
         peer.node.campaign()
+    for message in store.early_votes.take(region.id, store.clock.monotonic()):
+        store.deliver(message)
     store.activate(region.id)
 
 
@@ -329,6 +362,7 @@ def end(
     Until that is durable the region's id is not free, and neither is its range when it `holds_range`.
     """
     peer.destroyed = True
+    store.hibernation.remove(region.id)
     store.closed.discard(region.id)
     store.unsettled[region.id] = peer.region if holds_range and peer.storage.is_initialized else None
     store.snapshots.forget(region.id)
@@ -378,22 +412,28 @@ def ask_whether_removed(store: Store, peer: Peer) -> None:
 
 
 def propose_log_gc(store: Store, peer: Peer) -> None:
-    """Cut the log up to what every follower has, or further when it grew too long; a lagging follower gets a snapshot."""
+    """Cut the log as far as `log_gc` says."""
     if not peer.is_leader or peer.snapshot is not None or peer.storage.merge is not None:
         return
-    storage = peer.storage
-    applied, first = storage.apply_state.applied_index, storage.first_index()
-    matched = applied
+    storage, config = peer.storage, store.config
+    timeout_s = float(config.raft_base_tick_interval) * config.raft_election_timeout_ticks
+    silent_since = store.clock.monotonic() - timeout_s
+    followers = []
     for meta in peer.region.peers:
         progress = peer.node.progress(meta.id)
-        if progress is not None:
-            matched = min(matched, progress.match)
-    index = (
-        matched
-        if applied - first < store.config.raft_log_gc_count_limit
-        else applied - store.config.raft_log_gc_count_limit // 4
+        if progress is not None and meta.id != peer.peer_id:
+            active = peer.heard.get(meta.id, silent_since) > silent_since
+            followers.append(log_gc.Follower(progress.match, progress.pending_snapshot, active))
+    index = log_gc.compact_index(
+        first=storage.first_index(),
+        applied=storage.apply_state.applied_index,
+        log_bytes=storage.log_bytes,
+        followers=followers,
+        limits=log_gc.LogLimits(
+            config.raft_log_gc_threshold, config.raft_log_gc_count_limit, config.raft_log_gc_size_limit
+        ),
     )
-    if index <= first or index - first < store.config.raft_log_gc_threshold:
+    if index is None:
         return
     command = commands.admin_command(peer.region, commands.compact_log(index, storage.term(index)))
     try:

@@ -32,6 +32,7 @@ from tikv_py.raft.node import RawNode
 from tikv_py.raftstore import commands
 from tikv_py.raftstore.apply import Applied, Applier, LocalWrites
 from tikv_py.raftstore.config import RaftstoreConfig
+from tikv_py.raftstore.load_split import HotReads
 from tikv_py.raftstore.peer_storage import PeerStorage
 from tikv_py.raftstore.region import find_peer
 
@@ -63,12 +64,24 @@ class Proposal:
 
 @dataclass(slots=True)
 class Flow:
-    """Traffic since the last heartbeat to PD."""
+    """Traffic since the peer began. Whoever reports it remembers how far, because there is more than one who does."""
 
     written_bytes: int = 0
     written_keys: int = 0
     read_bytes: int = 0
     read_keys: int = 0
+    scan_surplus: int = 0
+    """Keys that scans gave beyond one each, so that the other read keys count requests."""
+
+    def since(self, earlier: Flow) -> Flow:
+        """What came after an earlier copy."""
+        return Flow(
+            self.written_bytes - earlier.written_bytes,
+            self.written_keys - earlier.written_keys,
+            self.read_bytes - earlier.read_bytes,
+            self.read_keys - earlier.read_keys,
+            self.scan_surplus - earlier.scan_surplus,
+        )
 
 
 @dataclass(slots=True)
@@ -124,9 +137,22 @@ class Peer:
         """Entries count as applied whose batch this turn has not written yet."""
         self.merge_asked: tuple[int, int] | None = None
         """(term, index) of the command that ends this region's merge, as far as this store proposed it."""
+        self.used = False
+        """Read under the lease since the last tick; such reads leave no other trace."""
+        self.quiet_ticks = 0
+        self.sleepers: set[int] = set()
+        """Members that agreed to hibernate, while this leader asks them to."""
         self.flow = Flow()
+        self.hot_reads: HotReads | None = None
+        """Remembers reads while there are so many that the region may be split; every read looks at it."""
+        self.reported_flow = Flow()
+        """The part of it that PD was told."""
         self.approximate_size = 0
         self.approximate_keys = 0
+        self.size_known = False
+        """The approximate numbers began from a measured or empty region, not from nothing."""
+        self.unmeasured_bytes = 0
+        """Written since the region was last measured."""
         self.peer_cache: dict[int, metapb_pb2.Peer] = {meta.id: meta}
         """Peers learned from messages, for answers to those the region does not list (yet)."""
         self.heard: dict[int, float] = {}
@@ -153,6 +179,7 @@ class Peer:
         self.flow.written_bytes += outcome.written_bytes
         self.flow.written_keys += outcome.written_keys
         self.approximate_size += outcome.written_bytes
+        self.unmeasured_bytes += outcome.written_bytes
         self.approximate_keys += outcome.written_keys
 
     def meta(self) -> metapb_pb2.Peer:
@@ -268,7 +295,8 @@ class Peer:
         if isinstance(error, NotLeaderError):
             return self.not_leader()
         if isinstance(error, ProposalDropped):
-            return ServerIsBusy(error.message)
+            # Who is handing leadership over is as good as no leader: the client finds the next one in milliseconds.
+            return self.not_leader() if self.node.lead_transferee else ServerIsBusy(error.message)
         return StaleCommand(self.region.id)
 
     def take_proposal(self, index: int, term: int) -> Proposal | None:
@@ -325,7 +353,9 @@ class Peer:
 
     def on_role_change(self) -> None:
         """Reads asked under another leader are lost; proposals wait for what the log becomes."""
-        if not self.is_leader:
+        if self.is_leader:
+            self.size_known = False  # a replica made from a snapshot has counted only what came later
+        else:
             pending, self.pending_writes = self.pending_writes, []
             error = self.not_leader()
             for one in pending:

@@ -21,11 +21,10 @@ from tikv_py.raft.errors import LogCompacted, LogUnavailable, SnapshotTemporaril
 from tikv_py.raft.messages import ConfState, Entry, HardState, Snapshot
 from tikv_py.raft.storage import limit_bytes
 from tikv_py.raftstore import codec, keys
+from tikv_py.raftstore.entry_cache import CacheBudget, EntryCache
 
 RAFT_INIT_LOG_TERM = 5
 RAFT_INIT_LOG_INDEX = 5
-ENTRY_CACHE_MAX = 4096  # entries kept in memory per peer; older ones are read from the raft database
-ENTRY_CACHE_MAX_BYTES = 8 << 20
 
 
 @dataclass(slots=True)
@@ -124,11 +123,17 @@ class PeerStorage:
     """The merge that has closed this region, from PrepareMerge to RollbackMerge or the end of the peer."""
     merged_records: tuple[serverpb.MergedRecord, ...] = ()
     """The regions that have become parts of this one, oldest first."""
-    _cache: list[Entry] = field(default_factory=list)
-    _cache_bytes: int = 0
+    cache: EntryCache = field(default_factory=EntryCache)
+    log_bytes: int = 0
+    """About what the entries from first to last hold: counted when they are appended, in proportion when some are removed.
+
+    What the log held when the peer was loaded counts as nothing.
+    """
 
     @classmethod
-    def load(cls, raft_db: Engine, kv_db: Engine, region: metapb_pb2.Region) -> PeerStorage:
+    def load(
+        cls, raft_db: Engine, kv_db: Engine, region: metapb_pb2.Region, budget: CacheBudget | None = None
+    ) -> PeerStorage:
         """Read a peer's states; a peer without any is uninitialized and waits for a snapshot."""
         data = kv_db.get(CF_RAFT, keys.apply_state_key(region.id))
         apply_state = ApplyState.from_bytes(data) if data is not None else ApplyState()
@@ -142,7 +147,7 @@ class PeerStorage:
         )
         if hard_state.commit < apply_state.applied_index:
             hard_state = HardState(hard_state.term, hard_state.vote, apply_state.applied_index)
-        storage = cls(raft_db, region, apply_state, hard_state, last, 0, 0)
+        storage = cls(raft_db, region, apply_state, hard_state, last, 0, 0, cache=EntryCache(budget))
         storage.last_term = storage.term(last)
         storage.applied_term = storage.term(apply_state.applied_index)
         return storage
@@ -178,10 +183,9 @@ class PeerStorage:
             raise LogCompacted(f"entry {low} of region {self.region.id} is compacted")
         if high > self.last + 1:
             raise LogUnavailable(f"entries up to {high} of region {self.region.id} asked, the last one is {self.last}")
-        cache = self._cache
-        if cache and low >= cache[0].index:
-            offset = cache[0].index
-            return limit_bytes(cache[low - offset : high - offset], max_bytes)
+        cached = self.cache.get(low, high)
+        if cached is not None:
+            return limit_bytes(cached, max_bytes)
         region_id = self.region.id
         out: list[Entry] = []
         size = 0
@@ -206,37 +210,24 @@ class PeerStorage:
     def append(self, batch: WriteBatch, entries: tuple[Entry, ...]) -> None:
         """Add entries to a raft database batch, cutting what they replace."""
         region_id = self.region.id
-        first = entries[0].index
+        if entries[0].index <= self.last:
+            self._scale_log_bytes(entries[0].index - self.first_index())
         for entry in entries:
             batch.put(CF_DEFAULT, keys.log_key(region_id, entry.index), codec.entry_to_pb(entry).SerializeToString())
+            self.log_bytes += len(entry.data)
         last = entries[-1].index
         for index in range(last + 1, self.last + 1):
             batch.delete(CF_DEFAULT, keys.log_key(region_id, index))
         self.last, self.last_term = last, entries[-1].term
-        self._cache_entries(first, entries)
+        self.cache.append(entries)
 
-    def _cache_entries(self, first: int, entries: tuple[Entry, ...]) -> None:
-        cache = self._cache
-        if cache:
-            keep = first - cache[0].index
-            if keep < 0:
-                cache.clear()
-            else:
-                del cache[keep:]
-        cache.extend(entries)
-        self._cache_bytes += sum([len(entry.data) for entry in entries])
-        if len(cache) > ENTRY_CACHE_MAX or self._cache_bytes > ENTRY_CACHE_MAX_BYTES:
-            self.trim_cache(self.apply_state.applied_index)
+    def compact(self, index: int, term: int) -> None:
+        """The log begins behind `index` from now on; the entries are removed by the store."""
+        self._scale_log_bytes(self.last - index)
+        self.apply_state.truncated_index, self.apply_state.truncated_term = index, term
 
-    def trim_cache(self, below: int) -> None:
-        """Forget cached entries that are applied, down to a quarter of the limits."""
-        cache = self._cache
-        if not cache:
-            return
-        keep_from = max(len(cache) - ENTRY_CACHE_MAX // 4, 0)
-        keep_from = min(keep_from, max(below - cache[0].index + 1, 0))
-        del cache[:keep_from]
-        self._cache_bytes = sum([len(entry.data) for entry in cache])
+    def _scale_log_bytes(self, kept: int) -> None:
+        self.log_bytes = self.log_bytes * max(kept, 0) // max(self.last - self.first_index() + 1, 1)
 
     def put_raft_state(self, batch: WriteBatch) -> None:
         """Add the raft state to a raft database batch."""
@@ -256,8 +247,8 @@ class PeerStorage:
         """Forget the log in favour of a snapshot at (index, term): raft database part."""
         region_id = self.region.id
         batch.delete_range(CF_DEFAULT, keys.log_key(region_id, 0), keys.log_key(region_id, self.last + 1))
-        self._cache.clear()
-        self._cache_bytes = 0
+        self.cache.clear()
+        self.log_bytes = 0
         self.apply_state = ApplyState(index, index, term)
         self.last, self.last_term, self.applied_term = index, term, term
         if self.hard_state.commit < index:

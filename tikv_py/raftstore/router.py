@@ -16,6 +16,7 @@ from core_py.failpoints import UNARMED, FailPoints
 from core_py.ports import Channel, StreamCall, Transport, methods_of
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
+from protos.grpc_health import health_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from protos.kvproto import tikvpb_pb2
 
@@ -24,6 +25,7 @@ BATCH_MAX = 256
 RECONNECT_DELAY_S = 0.2
 
 METHODS = methods_of(tikvpb_pb2.DESCRIPTOR.services_by_name["Tikv"])
+HEALTH = methods_of(health_pb2.DESCRIPTOR.services_by_name["Health"])
 
 AddressResolver = Callable[[int], Awaitable[str]]
 
@@ -95,6 +97,7 @@ class RaftRouter:
         self.resolve = resolve
         self.on_unreachable = on_unreachable
         self._links: dict[int, _StoreLink] = {}
+        self._probes: dict[int, Channel] = {}
         self._scope = TaskScope("raft router", on_failure=on_failure)
         self._snapshots = asyncio.Semaphore(max_snapshots)
 
@@ -112,6 +115,20 @@ class RaftRouter:
             return
         link.queue.append(message)
         link.wake.set()
+
+    async def is_alive(self, store_id: int, timeout_s: float) -> bool:
+        """Whether a store answers the public health check. One call per store at a time."""
+        try:
+            channel = self._probes.get(store_id)
+            if channel is None:
+                channel = self._probes[store_id] = self.transport.connect(await self.resolve(store_id))
+            answer = await channel.unary(HEALTH["Check"], health_pb2.HealthCheckRequest(), timeout_s=timeout_s)
+        except DbError:
+            broken = self._probes.pop(store_id, None)
+            if broken is not None:
+                await broken.close()
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     def send_snapshot(
         self, store_id: int, message: serverpb.RaftMessage, chunks: AsyncIterator[bytes], done: Callable[[bool], None]
@@ -147,3 +164,5 @@ class RaftRouter:
     async def close(self) -> None:
         """Stop sending."""
         await self._scope.close()
+        while self._probes:
+            await self._probes.popitem()[1].close()

@@ -4,8 +4,8 @@ The core asks for a snapshot; the kv database is frozen in the same turn, so the
 Chunks are cut from the frozen view in a worker thread, one at a time, at the pace that the rate limit and the receiver allow.
 
 Back-off: the core asks again whenever a follower that needs a snapshot is heard. After a snapshot that did not arrive it is told
-that none can be had, for a time that doubles with every failure in a row; otherwise a receiver that refuses would have a region
-frozen for it at every heartbeat.
+that none can be had, for a time that doubles with every failure in a row, from a heartbeat interval to an election timeout;
+otherwise a receiver that refuses would have a region frozen for it at every heartbeat.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ from tikv_py.raftstore.region import find_peer
 
 if TYPE_CHECKING:
     from tikv_py.raftstore.store import Store
-
-BACKOFF_ELECTIONS_MAX = 3  # election timeouts; the longest time between two attempts
 
 
 class SendBackoff:
@@ -77,7 +75,7 @@ class SnapshotSender:
         self._backoff = SendBackoff(
             store.clock,
             tick_s * config.raft_heartbeat_ticks,
-            tick_s * config.raft_election_timeout_ticks * BACKOFF_ELECTIONS_MAX,
+            tick_s * config.raft_election_timeout_ticks,
         )
 
     def make(self, peer: Peer, to: int) -> RaftSnapshot:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from core_py.failpoints import FailPoints
 from core_py.ports import Clock, Random, Workers
-from core_py.region_errors import RegionNotFound
+from core_py.region_errors import RegionNotFound, RegionNotInitialized
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
 from protos.kvproto import metapb_pb2
@@ -32,6 +32,9 @@ from tikv_py.raftstore import codec, keys, lifecycle, merge
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings
 from tikv_py.raftstore.consistency import ConsistencyChecks
+from tikv_py.raftstore.early_votes import EarlyVotes
+from tikv_py.raftstore.entry_cache import CacheBudget
+from tikv_py.raftstore.hibernation import Hibernation
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.router import RaftRouter
 from tikv_py.raftstore.snapshots import SnapshotManager
@@ -96,6 +99,10 @@ class Store:
         self.started = False
         self.may_have_promised = False
         """Peers of this store may have told leaders before its start that they would not vote for others."""
+        election_timeout_s = float(config.raft_base_tick_interval) * config.raft_election_timeout_ticks
+        self.early_votes = EarlyVotes(election_timeout_s)
+        self.hibernation = Hibernation(self)
+        self.entry_cache = CacheBudget(config.raft_entry_cache_size)
         self.snapshots = SnapshotManager(self, snapshots or SnapshotSettings())
         self.consistency = ConsistencyChecks(self)
         self.scope = TaskScope("store", on_failure=on_failure)
@@ -118,6 +125,7 @@ class Store:
         self.scope.spawn(self._run_sync(), name="store sync")
         self.scope.spawn(self._run_ticks(), name="store ticks")
         self.scope.spawn(self._run_log_gc(), name="store log gc")
+        self.scope.spawn(self.hibernation.watch_stores(self.router.is_alive), name="store watch")
 
     async def stop(self) -> None:
         """Stop the loop; what was not answered fails."""
@@ -134,6 +142,8 @@ class Store:
 
     def activate(self, region_id: int) -> None:
         """The peer has work (a proposal, a read, an answer)."""
+        if self.hibernation.is_asleep(region_id):
+            self.hibernation.wake(self.peers[region_id])
         self._dirty.add(region_id)
         self._wake.set()
 
@@ -154,19 +164,22 @@ class Store:
         return self.may_have_promised and self.clock.monotonic() - self._started_at < timeout_s
 
     def catch_up(self) -> None:
-        """Give the peers every tick that is due by the clock; an election timeout's worth is as good as any more."""
+        """Give awake peers every tick that is due by the clock; an election timeout's worth is as good as any more."""
         interval = float(self.config.raft_base_tick_interval)
         due = int((self.clock.monotonic() - self._ticked_until) / interval + 1e-6)
         if due <= 0:
             return
         self._ticked_until += due * interval
-        for region_id, peer in self.peers.items():
+        for region_id in list(self.hibernation.awake):
+            peer = self.peers[region_id]
             for _ in range(min(due, self.config.raft_election_timeout_ticks)):
                 peer.node.tick()
+            self.hibernation.after_tick(peer)
             self._dirty.add(region_id)
         for region_id in sorted(self.closed):
             merge.pursue(self, self.peers[region_id])
-        self._wake.set()
+        if self.hibernation.awake:
+            self._wake.set()
 
     async def _run(self) -> None:
         while True:
@@ -185,7 +198,9 @@ class Store:
     async def _run_log_gc(self) -> None:
         while True:
             await asyncio.sleep(float(self.config.raft_log_gc_tick_interval))
-            for peer in self.peers.values():
+            self.hibernation.wake_long_sleepers()
+            for region_id in list(self.hibernation.awake):
+                peer = self.peers[region_id]
                 lifecycle.propose_log_gc(self, peer)
                 lifecycle.ask_whether_removed(self, peer)
 
@@ -344,7 +359,7 @@ class Store:
         batch = self.raft_db.batch()
         batch.delete_range(CF_DEFAULT, keys.log_key(region_id, 0), keys.log_key(region_id, index + 1))
         self.raft_db.write(batch)
-        peer.storage.trim_cache(index)
+        peer.storage.cache.trim(index)
 
     def _role_changed(self, peer: Peer) -> None:
         peer.on_role_change()
@@ -378,19 +393,31 @@ class Store:
                 self.router.send(target.store_id, wire)
 
     def send_extra(self, peer: Peer, target: metapb_pb2.Peer, extra: serverpb.ExtraMessage) -> None:
-        """Send a message that is not the Raft node's."""
+        """Send a message that is not the Raft node's; it tells the peer's term."""
         wire = serverpb.RaftMessage(region_id=peer.region.id, extra_msg=extra)
+        wire.message.term = peer.node.term
         wire.from_peer.CopyFrom(peer.meta())
         wire.to_peer.CopyFrom(target)
         wire.region_epoch.CopyFrom(peer.region.region_epoch)
         self.router.send(target.store_id, wire)
 
     def find(self, region_id: int) -> Peer:
-        """The peer of a region. Raises RegionNotFound."""
+        """The peer of a region. Raises RegionNotFound, RegionNotInitialized while a split is bringing it up."""
         peer = self.peers.get(region_id)
         if peer is None:
+            if region_id in self.unsettled and region_id not in self.tombstones:
+                raise RegionNotInitialized(region_id)
             raise RegionNotFound(region_id)
         return peer
+
+    def regions(self) -> list[metapb_pb2.Region]:
+        """All regions that are, or in a moment will be, initialized here."""
+        here = [peer.region for peer in self.peers.values() if peer.storage.is_initialized]
+        return here + [
+            region
+            for region_id, region in self.unsettled.items()
+            if region is not None and region_id not in self.tombstones
+        ]
 
     async def admin(self, region_id: int, propose: Callable[[Peer], asyncio.Future[Applied]]) -> Applied:
         """Propose an admin command and wait until it is applied. Raises region errors, AdminRefused."""

@@ -25,9 +25,11 @@ from tikv_py.raftstore.router import RaftRouter
 from tikv_py.raftstore.store import Store
 from tikv_py.server.bootstrap import bootstrap_cluster, identify
 from tikv_py.server.config import TikvConfig
+from tikv_py.server.load_split_worker import LoadSplitWorker
 from tikv_py.server.metrics import StoreMetrics
 from tikv_py.server.pd_worker import DiskUse, PdWorker
 from tikv_py.server.services import NodeServices
+from tikv_py.server.split_worker import SplitWorker
 
 STOP_GRACE_S = 0.5
 RESOLVE_TIMEOUT_S = 1.0
@@ -71,6 +73,8 @@ class TikvServer:
         self._services: NodeServices | None = None
         self._listener: Listener | None = None
         self._pd_worker: PdWorker | None = None
+        self._splits: SplitWorker | None = None
+        self._load_splits: LoadSplitWorker | None = None
         self._addresses: dict[int, str] = {}
         self.address = ""
 
@@ -100,7 +104,13 @@ class TikvServer:
             max_snapshots=config.server.concurrent_send_snap_limit,
             fail=self.fail,
         )
-        self._pd_worker = PdWorker(store, self.pd, ports.clock, self._metrics, ports.disk_use, self._on_failure)
+        splits = self._splits = SplitWorker(
+            store, self.pd, config.coprocessor.split_limits(), self._metrics.splits, self._on_failure
+        )
+        self._load_splits = LoadSplitWorker(
+            store, splits, config.split, ports.rng, self._metrics.splits, self._on_failure
+        )
+        self._pd_worker = PdWorker(store, self.pd, ports.clock, self._metrics, splits, ports.disk_use, self._on_failure)
         services = self._services = NodeServices(store, self.pd, self._metrics, ports.clock, self.registry)
         coprocessor = CoprocessorService(services.access, ports.workers, self._metrics, ports.clock)
         self._listener = await ports.transport.serve(config.server.addr, services.services(coprocessor.commands()))
@@ -110,6 +120,8 @@ class TikvServer:
         await self.pd.put_store(meta)
         await store.start()
         self._pd_worker.start()
+        splits.start()
+        self._load_splits.start()
         get_logger().info("store is serving", store=store_id, address=self.address, cluster=self.pd.cluster_id)
 
     def _meta(self, store_id: int) -> metapb_pb2.Store:
@@ -147,6 +159,10 @@ class TikvServer:
             await self._listener.stop(STOP_GRACE_S)
         if self._services is not None:
             await self._services.close()
+        if self._load_splits is not None:
+            await self._load_splits.stop()
+        if self._splits is not None:
+            await self._splits.stop()
         if self._pd_worker is not None:
             await self._pd_worker.stop()
         if self.store is not None and self.store.peers is not None:

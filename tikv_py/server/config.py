@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from core_py.runtime.config import ByteSize
 from core_py.runtime.log import LogConfig
-from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings
+from tikv_py.raftstore.config import LoadSplitConfig, RaftstoreConfig, SnapshotSettings
+from tikv_py.raftstore.split_check import SplitLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +79,37 @@ class PdEndpointsConfig:
 
 @dataclass(frozen=True, slots=True)
 class CoprocessorConfig:
-    """`[coprocessor]`. Region sizes are read by the split checker."""
+    """`[coprocessor]`. Besides threads it holds, as in the public servers, how large a region may become."""
 
-    IGNORED_KEYS: ClassVar[frozenset[str]] = frozenset(
-        {
-            "region-max-size",
-            "region-split-size",
-            "region-max-keys",
-            "region-split-keys",
-            "split-region-on-table",
-            "batch-split-limit",
-            "consistency-check-method",
-        }
-    )
+    IGNORED_KEYS: ClassVar[frozenset[str]] = frozenset({"split-region-on-table", "consistency-check-method"})
 
     threads: int = 2
     """Worker threads for coprocessor requests and other long computations."""
+    region_max_size: ByteSize = ByteSize(144 << 20)
+    region_split_size: ByteSize = ByteSize(96 << 20)
+    region_max_keys: int = 1_440_000
+    region_split_keys: int = 960_000
+    batch_split_limit: int = 10
+    """Split keys of one check at most; what is left over is split by the next ones."""
+
+    def validate(self) -> None:
+        """Raises ValueError for limits that contradict each other."""
+        if not 0 < self.region_split_size <= self.region_max_size:
+            raise ValueError("coprocessor.region-split-size must be positive and at most region-max-size")
+        if not 0 < self.region_split_keys <= self.region_max_keys:
+            raise ValueError("coprocessor.region-split-keys must be positive and at most region-max-keys")
+        if self.batch_split_limit < 1:
+            raise ValueError("coprocessor.batch-split-limit must be at least 1")
+
+    def split_limits(self) -> SplitLimits:
+        """For the split checker."""
+        return SplitLimits(
+            self.region_max_size,
+            self.region_split_size,
+            self.region_max_keys,
+            self.region_split_keys,
+            self.batch_split_limit,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +127,6 @@ class TikvConfig:
             "gc",
             "import",
             "backup",
-            "split",
             "quota",
         }
     )
@@ -121,6 +136,7 @@ class TikvConfig:
     pd: PdEndpointsConfig = field(default_factory=PdEndpointsConfig)
     raftstore: RaftstoreConfig = field(default_factory=RaftstoreConfig)
     coprocessor: CoprocessorConfig = field(default_factory=CoprocessorConfig)
+    split: LoadSplitConfig = field(default_factory=LoadSplitConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
     def validate(self) -> None:

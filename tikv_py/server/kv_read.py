@@ -12,7 +12,7 @@ from tikv_py.mvcc import keys, scanner
 from tikv_py.mvcc.errors import TxnError
 from tikv_py.mvcc.lock import Lock
 from tikv_py.mvcc.reader import MvccReader, snapshot_get
-from tikv_py.raftstore.keys import data_range
+from tikv_py.raftstore.keys import data_range, region_bounds
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.region import check_key
 from tikv_py.server.key_errors import key_error, lock_info
@@ -40,7 +40,8 @@ class KvReadService:
 
     def _get(self, peer: Peer, request: pb.GetRequest) -> pb.GetResponse:
         key = request.key
-        check_key(peer.region, memcomparable.encode(key))
+        bound = memcomparable.encode(key)
+        check_key(peer.region, bound)
         try:
             value = snapshot_get(
                 MvccReader(self._engine), key, request.version, frozenset(request.context.resolved_locks)
@@ -48,6 +49,8 @@ class KvReadService:
         except TxnError as error:
             return pb.GetResponse(error=key_error(error))
         peer.flow.read_keys += 1
+        if peer.hot_reads is not None:
+            peer.hot_reads.add(bound, bound)
         if value is None:
             return pb.GetResponse(not_found=True)
         peer.flow.read_bytes += len(value)
@@ -67,7 +70,10 @@ class KvReadService:
         resolved = frozenset(request.context.resolved_locks)
         pairs = []
         for key in request.keys:
-            check_key(peer.region, memcomparable.encode(key))
+            bound = memcomparable.encode(key)
+            check_key(peer.region, bound)
+            if peer.hot_reads is not None:
+                peer.hot_reads.add(bound, bound)
             try:
                 value = snapshot_get(reader, key, request.version, resolved)
             except TxnError as error:
@@ -96,7 +102,15 @@ class KvReadService:
                 resolved=frozenset(request.context.resolved_locks),
             ),
         )
-        peer.flow.read_keys += len(items)
+        flow = peer.flow
+        flow.read_keys += len(items)
+        flow.scan_surplus += len(items) - 1
+        flow.read_bytes += sum([len(item.user_key) + len(item.value) for item in items])
+        if peer.hot_reads is not None:
+            if items:  # not what lay beyond the limit
+                last = keys.data_key(items[-1].user_key)
+                start, end = (last, end) if request.reverse else (start, last + b"\x00")
+            peer.hot_reads.add(*region_bounds(start, end))
         pairs = []
         for item in items:
             if item.error is None:

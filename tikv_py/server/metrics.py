@@ -7,6 +7,36 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 LATENCY_BUCKETS = tuple(0.0005 * 2**i for i in range(20))
 
 
+class SplitMetrics:
+    """Of the split checker and of splitting by load."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.checks = Counter(
+            "tikv_raftstore_check_split", "Checks whether a region must be split", ["type"], registry=registry
+        )
+        self.duration = Histogram(
+            "tikv_raftstore_check_split_duration_seconds",
+            "Time to measure a region",
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.size = Histogram(
+            "tikv_raftstore_region_size",
+            "Bytes of measured regions",
+            buckets=tuple(float(1 << power) for power in range(20, 40)),
+            registry=registry,
+        )
+        self.keys = Histogram(
+            "tikv_raftstore_region_keys",
+            "Keys of measured regions",
+            buckets=tuple(float(1 << power) for power in range(24)),
+            registry=registry,
+        )
+        self.load_events = Gauge(  # the public servers count under a name without the suffix of a counter
+            "tikv_load_base_split_event", "Steps towards splitting regions by load", ["type"], registry=registry
+        )
+
+
 class StoreMetrics:
     """One per process."""
 
@@ -55,6 +85,7 @@ class StoreMetrics:
         self.pd_heartbeat = Counter(
             "tikv_pd_heartbeat_message", "Heartbeats exchanged with PD", ["type"], registry=registry
         )
+        self.splits = SplitMetrics(registry)
         self.scheduler_busy = Counter(
             "tikv_scheduler_too_busy", "Commands refused because a queue was full", ["type"], registry=registry
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from core_py.errors import DbError, PdError
 from core_py.ports import Clock
@@ -17,10 +18,11 @@ from core_py.runtime.tasks import TaskScope
 from protos.kvproto import metapb_pb2, pdpb_pb2
 from tikv_py.client.pd.client import PdClient
 from tikv_py.raftstore import admin
-from tikv_py.raftstore.peer import Flow, Peer
+from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.region import same_epoch
 from tikv_py.raftstore.store import Store, StoreListener
 from tikv_py.server.metrics import StoreMetrics
+from tikv_py.server.split_worker import SplitWorker, split_region
 
 RETRY_S = 0.5
 DOWN_PEER_S = 3.0  # silence after which a follower is reported, with its seconds; PD decides when that is too long
@@ -37,6 +39,7 @@ class PdWorker(StoreListener):
         pd: PdClient,
         clock: Clock,
         metrics: StoreMetrics,
+        splits: SplitWorker,
         disk_use: DiskUse,
         on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
@@ -45,6 +48,7 @@ class PdWorker(StoreListener):
         self._pd = pd
         self._clock = clock
         self._metrics = metrics
+        self._splits = splits
         self._disk_use = disk_use
         self._scope = TaskScope("pd worker", on_failure=on_failure)
         self._due: dict[int, None] = {}
@@ -67,6 +71,7 @@ class PdWorker(StoreListener):
     def on_role_change(self, peer: Peer) -> None:
         """Leadership moved."""
         if peer.is_leader:
+            peer.reported_flow = replace(peer.flow)  # what it did as a follower the leader before has reported
             self._report(peer.region.id)
 
     def on_region_change(self, peer: Peer) -> None:
@@ -159,7 +164,8 @@ class PdWorker(StoreListener):
                 self._report_all()
 
     def _heartbeat(self, peer: Peer) -> pdpb_pb2.RegionHeartbeatRequest:
-        flow, peer.flow = peer.flow, Flow()
+        flow = peer.flow.since(peer.reported_flow)
+        peer.reported_flow = replace(peer.flow)
         request = pdpb_pb2.RegionHeartbeatRequest(
             region=peer.region,
             leader=peer.meta(),
@@ -172,6 +178,8 @@ class PdWorker(StoreListener):
             keys_read=flow.read_keys,
         )
         now = self._clock.monotonic()
+        if self._store.hibernation.is_asleep(peer.region.id):
+            return request  # the members are silent because all is well
         for meta in peer.region.peers:
             if meta.id == peer.peer_id:
                 continue
@@ -210,22 +218,13 @@ class PdWorker(StoreListener):
                 admin.transfer_leader(self._store, peer, response.transfer_leader.peer)
             elif response.HasField("merge"):
                 await admin.merge_region(self._store, peer, response.merge.target)
-            elif response.HasField("split_region") and response.split_region.keys:
-                await split_region(self._store, self._pd, peer, list(response.split_region.keys))
+            elif response.HasField("split_region"):
+                await self._split(peer, response.split_region)
         except DbError as error:
             get_logger().info("pd command not done", region=response.region_id, error=str(error))
 
-
-async def split_region(store: Store, pd: PdClient, peer: Peer, split_keys: list[bytes]) -> list[metapb_pb2.Region]:
-    """Split at keys in the encoding of region bounds, with ids from PD; the parts from left to right.
-
-    Raises region errors, PdError, AdminRefused.
-    """
-    fail = store.fail
-    if fail.armed and (reason := await fail.reach("split_before_ids")) is not None:
-        raise PdError(f"failpoint: {reason}")
-    ids = await pd.ask_batch_split(peer.region, len(split_keys))
-    if fail.armed and (reason := await fail.reach("split_before_propose")) is not None:
-        raise PdError(f"failpoint: {reason}")
-    splits = [(key, one.new_region_id, list(one.new_peer_ids)) for key, one in zip(split_keys, ids, strict=True)]
-    return await admin.split(store, peer, splits)
+    async def _split(self, peer: Peer, command: pdpb_pb2.SplitRegion) -> None:
+        if command.policy == pdpb_pb2.CheckPolicy.USEKEY:
+            await split_region(self._store, self._pd, peer, list(command.keys))
+        else:
+            await self._splits.split_by_half(peer)

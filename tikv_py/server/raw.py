@@ -15,6 +15,7 @@ from tikv_py.engine.port import CF_DEFAULT, CF_LOCK, CF_WRITE, Pair
 from tikv_py.mvcc.txn import Modify
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.keys import data_range
+from tikv_py.raftstore.load_split import HotReads
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.region import check_key
 from tikv_py.txn.context import RegionAccess
@@ -61,7 +62,12 @@ class RawService:
         check_key(peer.region, request.key)
         value = self._engine.get(family(request.cf), b"z" + request.key)
         peer.flow.read_keys += 1
-        return pb.RawGetResponse(not_found=True) if value is None else pb.RawGetResponse(value=value)
+        if peer.hot_reads is not None:
+            peer.hot_reads.add(request.key, request.key)
+        if value is None:
+            return pb.RawGetResponse(not_found=True)
+        peer.flow.read_bytes += len(value)
+        return pb.RawGetResponse(value=value)
 
     async def batch_get(self, request: pb.RawBatchGetRequest) -> pb.RawBatchGetResponse:
         """RawBatchGet: found pairs only."""
@@ -69,10 +75,17 @@ class RawService:
         for key in request.keys:
             check_key(peer.region, key)
         values = self._engine.multi_get(family(request.cf), [b"z" + key for key in request.keys])
-        found = zip(request.keys, values, strict=True)
-        return pb.RawBatchGetResponse(
-            pairs=[pb.KvPair(key=key, value=value) for key, value in found if value is not None]
-        )
+        pairs = [
+            pb.KvPair(key=key, value=value)
+            for key, value in zip(request.keys, values, strict=True)
+            if value is not None
+        ]
+        peer.flow.read_keys += len(values)
+        peer.flow.read_bytes += sum([len(pair.value) for pair in pairs])
+        if peer.hot_reads is not None:
+            for key in request.keys:
+                peer.hot_reads.add(key, key)
+        return pb.RawBatchGetResponse(pairs=pairs)
 
     def put_now(self, request: pb.RawPutRequest) -> asyncio.Future[Applied] | None:
         """Propose a put that needs no latch."""
@@ -93,9 +106,9 @@ class RawService:
         self._store.activate(peer.region.id)
         return future
 
-    async def write_latched(self, context: pb.Context, user_key: bytes, modifies: list[Modify]) -> None:
-        """Like `write`, in turn with the compare-and-swaps of the key: what `for_cas` asks for."""
-        latch = await self._latches.acquire([user_key])
+    async def write_latched(self, context: pb.Context, modifies: list[Modify]) -> None:
+        """Like `write`, in turn with the compare-and-swaps of the keys: what `for_cas` asks for."""
+        latch = await self._latches.acquire([modify.key[1:] for modify in modifies])
         try:
             written = self.write(context, modifies)
         except BaseException:
@@ -120,7 +133,7 @@ class RawService:
     async def put(self, request: pb.RawPutRequest) -> pb.RawPutResponse:
         """RawPut."""
         if request.for_cas:
-            await self.write_latched(request.context, request.key, self.put_modifies(request))
+            await self.write_latched(request.context, self.put_modifies(request))
         else:
             await self.write(request.context, self.put_modifies(request))
         return pb.RawPutResponse()
@@ -128,7 +141,7 @@ class RawService:
     async def delete(self, request: pb.RawDeleteRequest) -> pb.RawDeleteResponse:
         """RawDelete."""
         if request.for_cas:
-            await self.write_latched(request.context, request.key, self.delete_modifies(request))
+            await self.write_latched(request.context, self.delete_modifies(request))
         else:
             await self.write(request.context, self.delete_modifies(request))
         return pb.RawDeleteResponse()
@@ -136,13 +149,21 @@ class RawService:
     async def batch_put(self, request: pb.RawBatchPutRequest) -> pb.RawBatchPutResponse:
         """RawBatchPut."""
         cf = family(request.cf)
-        await self.write(request.context, [Modify(cf, b"z" + pair.key, pair.value) for pair in request.pairs])
+        modifies = [Modify(cf, b"z" + pair.key, pair.value) for pair in request.pairs]
+        if request.for_cas:
+            await self.write_latched(request.context, modifies)
+        else:
+            await self.write(request.context, modifies)
         return pb.RawBatchPutResponse()
 
     async def batch_delete(self, request: pb.RawBatchDeleteRequest) -> pb.RawBatchDeleteResponse:
         """RawBatchDelete."""
         cf = family(request.cf)
-        await self.write(request.context, [Modify(cf, b"z" + key, None) for key in request.keys])
+        modifies = [Modify(cf, b"z" + key, None) for key in request.keys]
+        if request.for_cas:
+            await self.write_latched(request.context, modifies)
+        else:
+            await self.write(request.context, modifies)
         return pb.RawBatchDeleteResponse()
 
     async def delete_range(self, request: pb.RawDeleteRangeRequest) -> pb.RawDeleteRangeResponse:
@@ -184,8 +205,23 @@ class RawService:
             return []
         read = self._engine.scan_back if reverse else self._engine.scan
         pairs = read(family(cf), low, high, min(limit, SCAN_LIMIT_MAX))
-        peer.flow.read_keys += len(pairs)
+        flow = peer.flow
+        flow.read_keys += len(pairs)
+        flow.scan_surplus += len(pairs) - 1
+        flow.read_bytes += sum([len(key) + len(value) for key, value in pairs])
+        if peer.hot_reads is not None:
+            self._remember_scan(peer.hot_reads, (lower, upper), pairs, reverse=reverse)
         return pairs
+
+    @staticmethod
+    def _remember_scan(hot: HotReads, asked: tuple[bytes, bytes], pairs: list[Pair], *, reverse: bool) -> None:
+        """What a scan read: not what lay beyond its limit, unless it found nothing."""
+        if not pairs:
+            hot.add(*asked)
+        elif reverse:
+            hot.add(pairs[-1][0][1:], asked[1])
+        else:
+            hot.add(asked[0], pairs[-1][0][1:] + b"\x00")
 
     async def compare_and_swap(self, request: pb.RawCASRequest) -> pb.RawCASResponse:
         """RawCompareAndSwap."""

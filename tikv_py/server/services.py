@@ -20,8 +20,8 @@ from tikv_py.server.dispatch import Command, Dispatcher
 from tikv_py.server.kv_read import KvReadService
 from tikv_py.server.kv_write import KvWriteService
 from tikv_py.server.metrics import StoreMetrics
-from tikv_py.server.pd_worker import split_region
 from tikv_py.server.raw import RawService
+from tikv_py.server.split_worker import split_region
 from tikv_py.txn.context import RegionAccess
 from tikv_py.txn.scheduler import Scheduler
 

@@ -24,6 +24,7 @@ from tikv_py.raftstore.region import same_epoch
 from tikv_py.raftstore.store import Store
 
 READ_INDEX_TIMEOUT_S = 2.0
+SUCCESSORS_MAX = 64
 API_V3 = 3
 
 
@@ -54,28 +55,29 @@ class RegionAccess:
             raise EpochNotMatch(
                 f"region {peer.region.id} is at epoch {current.conf_ver},{current.version},"
                 f" the request is of {epoch.conf_ver},{epoch.version}",
-                self._successors(peer),
+                self._successors(peer, epoch.version),
             )
         if context.term and context.term + 1 < peer.node.term:
             raise StaleCommand(context.region_id)
         return peer
 
-    def _successors(self, peer: Peer) -> tuple[metapb_pb2.Region, ...]:
-        """The region and, after a split, its neighbours on this store, so that the client learns all parts at once."""
-        regions = [peer.region]
-        for other in self.store.peers.values():
-            region = other.region
-            if (
-                other is not peer
-                and other.storage.is_initialized
-                and region.region_epoch.version == peer.region.region_epoch.version
-            ):
-                adjacent = region.end_key == peer.region.start_key or (
-                    peer.region.end_key and region.start_key == peer.region.end_key
-                )
-                if adjacent:
-                    regions.append(region)
-        return tuple(sorted(regions, key=lambda region: region.start_key))
+    def _successors(self, peer: Peer, version: int) -> tuple[metapb_pb2.Region, ...]:
+        """The region and its neighbours on this store that a split since `version` made, so that the client learns all parts.
+
+        A split into n + 1 parts raises the version of all of them by n.
+        """
+        current = peer.region.region_epoch.version
+        siblings = [region for region in self.store.regions() if region.region_epoch.version == current]
+        by_end = {region.end_key: region for region in siblings if region.end_key}
+        by_start = {region.start_key: region for region in siblings}
+        parts = [peer.region]
+        for _ in range(min(current - version, SUCCESSORS_MAX)):
+            left, right = by_end.get(parts[0].start_key), by_start.get(parts[-1].end_key)
+            if left is not None:
+                parts.insert(0, left)
+            if right is not None and parts[-1].end_key:
+                parts.append(right)
+        return tuple(parts)
 
     def lease_peer(self, context: kvrpcpb_pb2.Context) -> Peer | None:
         """The peer when it can be read at once; None when a barrier is needed. Raises region errors."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -150,7 +151,7 @@ def test_a_leader_of_an_older_term_does_not_replace_a_newer_one() -> None:
 def test_a_reported_split_keeps_leaders_and_never_undoes_news() -> None:
     async def main() -> None:
         cluster = await cluster_on(MemoryDisk())
-        cluster.tree.put(region(6, 2))
+        cluster.tree.put(replace(region(6, 2), size_bytes=100, keys=10))
         parts = [metapb_pb2.Region(id=9, end_key=b"m"), metapb_pb2.Region(id=1, start_key=b"m")]
         for part in parts:
             part.region_epoch.conf_ver, part.region_epoch.version = 1, 2
@@ -158,6 +159,7 @@ def test_a_reported_split_keeps_leaders_and_never_undoes_news() -> None:
             part.peers.add(id=part.id + 20, store_id=2)
         cluster.region_split(parts)
         assert [(one.region_id, one.leader_store_id) for one in cluster.tree.all()] == [(9, 2), (1, 2)]
+        assert [(one.size_bytes, one.keys) for one in cluster.tree.all()] == [(50, 5), (50, 5)]
         cluster.region_split([metapb_pb2.Region(id=1)])
         assert len(cluster.tree.all()) == 2
         cluster.tree.check_invariants()

@@ -117,6 +117,19 @@ def test_controller_follows_steps_and_ends_operators() -> None:
     assert last.status is OperatorStatus.SUCCESS
 
 
+def test_an_operator_ends_when_leadership_has_moved_to_its_victim() -> None:
+    controller = OperatorController()
+    operator = Operator("test", 1, 1, 1, (RemovePeer(4, 104),))
+    controller.add(operator, 0.0)
+    assert controller.on_heartbeat(region(1, 1, 2, 3, 4, leader=1), 1.0) == RemovePeer(4, 104)
+    moved = region(1, 1, 2, 3, 4, leader=4)
+    assert controller.on_heartbeat(moved, 2.0) is None
+    assert 1 not in controller
+    again = check(view([store(1), store(2), store(3), store(4)], [moved]), moved)
+    assert again is not None
+    assert RemovePeer(4, 104) not in again.steps[:1]
+
+
 def test_controller_cancels_on_foreign_changes_and_times_out() -> None:
     controller = OperatorController()
     one = region(1, 1, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,12 +19,14 @@ from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tests.unit.raftstore.snapshot_support import bring, chunks, snapshot_message, stream
 from tests.unit.raftstore.support import REGION, Bench, bench, first_region
-from tikv_py.engine.port import DATA_CFS, Pair
+from tikv_py.engine.port import DATA_CFS, KV_CFS, Pair, Range
+from tikv_py.engine.rocks import RocksEngine
 from tikv_py.raft.errors import SnapshotTemporarilyUnavailable
-from tikv_py.raftstore import snapshot
+from tikv_py.raftstore import keys, snapshot
 from tikv_py.raftstore.config import SnapshotSettings
 from tikv_py.raftstore.snapshot_receiver import MIN_FREE_BYTES
 from tikv_py.raftstore.snapshot_sender import SendBackoff
+from tikv_py.raftstore.staged_snapshot import StagedSnapshot
 
 MANY = [(b"zk%05d" % number, b"v" * 1000) for number in range(700)]
 
@@ -36,6 +39,32 @@ def other_region(number: int) -> metapb_pb2.Region:
     region = first_region()
     region.id, region.start_key, region.end_key = number, b"x%d" % number, b"x%d" % (number + 1)
     return region
+
+
+def test_a_region_goes_from_one_rocksdb_to_another(tmp_path: Path) -> None:
+    source, target = RocksEngine(str(tmp_path / "source")), RocksEngine(str(tmp_path / "target"))
+    families = {"default": MANY, "write": [(b"zw", b"1")]}
+    batch = source.batch()
+    for cf, pairs in {**families, "raft": [(b"r", b"1")]}.items():
+        for key, value in [*pairs, (b"a", b"outside")]:
+            batch.put(cf, key, value)
+    source.write(batch)
+    start, end = keys.data_range(b"", b"")
+    view = source.snapshot([Range(cf, start, end) for cf in DATA_CFS])
+    stage = StagedSnapshot(target, "s", first_region(), 20, 6)
+    for chunk in snapshot.chunks_of(view):
+        stage.add(chunk)
+    assert stage.complete
+    assert target.staged() == ["s-default", "s-write"]
+    target.ingest_staged(stage.runs)
+    stage.abandon()
+    assert target.staged() == []
+    for cf in KV_CFS:
+        assert target.scan(cf, b"", b"") == families.get(cf, [])
+    del batch
+    view.release()
+    source.close()
+    target.close()
 
 
 def test_chunks_are_small_unless_a_pair_is_large() -> None:
