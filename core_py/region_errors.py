@@ -205,6 +205,52 @@ class ReadIndexNotReady(RegionError):
         error.read_index_not_ready.region_id, error.read_index_not_ready.reason = self.region_id, self.reason
 
 
+class ProposalInMergingMode(RegionError):
+    """The region is being merged into a neighbour and takes no commands until that is done or undone."""
+
+    code = "KV:Raftstore:ProposalInMergingMode"
+    retry = RetryClass.BACKOFF
+    deterministic = True
+
+    def __init__(self, region_id: int) -> None:
+        super().__init__(f"region {region_id} is being merged into its neighbour; ask again")
+        self.region_id = region_id
+
+    def _fill(self, error: errorpb_pb2.Error) -> None:
+        error.proposal_in_merging_mode.region_id = self.region_id
+
+
+class DataIsNotReady(RegionError):
+    """A stale read asked for a time that this replica has not reached yet; the leader can answer."""
+
+    code = "KV:Raftstore:DataIsNotReady"
+    retry = RetryClass.BACKOFF
+
+    def __init__(self, region_id: int, peer_id: int, safe_ts: int) -> None:
+        super().__init__(f"peer {peer_id} of region {region_id} is complete up to {safe_ts} only; read from the leader")
+        self.region_id, self.peer_id, self.safe_ts = region_id, peer_id, safe_ts
+
+    def _fill(self, error: errorpb_pb2.Error) -> None:
+        variant = error.data_is_not_ready
+        variant.region_id, variant.peer_id, variant.safe_ts = self.region_id, self.peer_id, self.safe_ts
+
+
+class DiskFull(RegionError):
+    """A store that replicates the region has no space left for more data."""
+
+    code = "KV:Raftstore:DiskFull"
+    retry = RetryClass.BACKOFF
+    mysql_code = 9003
+
+    def __init__(self, store_ids: tuple[int, ...], reason: str) -> None:
+        super().__init__(f"disk of store {', '.join(map(str, store_ids))} is full: {reason}")
+        self.store_ids, self.reason = store_ids, reason
+
+    def _fill(self, error: errorpb_pb2.Error) -> None:
+        error.disk_full.store_id.extend(self.store_ids)
+        error.disk_full.reason = self.reason
+
+
 class MaxTimestampNotSynced(RegionError):
     """A new leader does not know the newest timestamps yet; only async commit needs them."""
 
@@ -253,6 +299,13 @@ def _from_variant(error: errorpb_pb2.Error) -> RegionError:
         return UndeterminedResult(0)
     if error.HasField("read_index_not_ready"):
         return ReadIndexNotReady(error.read_index_not_ready.region_id, error.read_index_not_ready.reason)
+    if error.HasField("proposal_in_merging_mode"):
+        return ProposalInMergingMode(error.proposal_in_merging_mode.region_id)
+    if error.HasField("data_is_not_ready"):
+        not_ready = error.data_is_not_ready
+        return DataIsNotReady(not_ready.region_id, not_ready.peer_id, not_ready.safe_ts)
+    if error.HasField("disk_full"):
+        return DiskFull(tuple(error.disk_full.store_id), error.disk_full.reason)
     if error.HasField("max_timestamp_not_synced"):
         return MaxTimestampNotSynced(0)
     return RegionError(error.message)

@@ -1,4 +1,4 @@
-"""The real clock."""
+"""The real clock, and waiting that stops the thread."""
 
 from __future__ import annotations
 
@@ -15,3 +15,8 @@ class SystemClock:
     def wall_ms(self) -> int:
         """Milliseconds since the Unix epoch."""
         return time.time_ns() // 1_000_000
+
+
+def block(seconds: float) -> None:
+    """Stop the calling thread; what the `sleep` action of failpoints does to a real process."""
+    time.sleep(seconds)

@@ -59,6 +59,7 @@ class StorageCluster:
     max_store_down_s: float = 1800.0
     make_workers: Callable[[], Workers] = InlineWorkers
     on_store_started: Callable[[Node], None] = lambda _node: None
+    before_store_starts: Callable[[TikvServer], None] = lambda _server: None
     failures: list[BaseException] = field(default_factory=list)
     """What the servers' background tasks failed with; a process would have ended."""
 
@@ -112,6 +113,7 @@ class StorageCluster:
             disk_use=lambda: (1 << 40, 1 << 39),
         )
         node.server = TikvServer(config, ports, registry=CollectorRegistry(), on_failure=self.failures.append)
+        self.before_store_starts(node.server)
         await node.server.start()
         self.on_store_started(node)
 

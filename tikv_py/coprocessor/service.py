@@ -41,6 +41,7 @@ class CoprocessorService:
     def __init__(self, access: RegionAccess, workers: Workers, metrics: StoreMetrics, clock: Clock) -> None:
         self._access = access
         self._engine = access.store.kv_db
+        self._fail = access.store.fail
         self._workers = workers
         self._metrics = metrics
         self._clock = clock
@@ -102,6 +103,8 @@ class CoprocessorService:
         except (CodecError, DbError) as error:
             self._metrics.cop_errors.labels("other").inc()
             return coprocessor_pb2.Response(other_error=f"{error.code}: {error.message}")
+        if self._fail.armed and (reason := await self._fail.reach("coprocessor_before_read")) is not None:
+            raise ServerIsBusy(f"failpoint: {reason}")
         peer = await self._access.readable(context)
         wanted = [bounds for bounds in user_ranges if not bounds.end or bounds.start < bounds.end]
         ranges = _engine_ranges(peer, wanted)
@@ -117,6 +120,9 @@ class CoprocessorService:
         view = self._engine.snapshot([Range(CF_WRITE, start, end) for start, end in ranges] if streamed else [])
         pairs = tuple((bounds.start, bounds.end) for bounds in wanted)
         task = execute.Task(request, dag, encode_type, ranges, pairs, read_ts)
+        if self._fail.armed and (reason := await self._fail.reach("coprocessor_view_frozen")) is not None:
+            view.release()
+            return coprocessor_pb2.Response(other_error=f"failpoint: {reason}")
         response, records = await self._workers.run(execute.run, task, view)
         peer.flow.read_keys += records
         self._rows.inc(records)

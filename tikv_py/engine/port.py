@@ -180,6 +180,10 @@ class Engine(Reader, Protocol):
         """Remove a finished run; no error when there is none."""
         ...
 
+    def compact(self, cf: str, start: bytes, end: bytes) -> None:
+        """Rewrite [start, end) without what was deleted or overwritten. Blocks, for long; meant for a thread."""
+        ...
+
     def approximate_size(self) -> int:
         """Bytes on disk (or held), for statistics."""
         ...

@@ -344,6 +344,10 @@ class RocksEngine(_RocksReader):
         """Remove a finished run's file."""
         self._stage.drop(name)
 
+    def compact(self, cf: str, start: bytes, end: bytes) -> None:
+        """Rewrite the range; releases the interpreter lock meanwhile."""
+        self._sources[cf].compact_range(start or None, end or None)
+
     def approximate_size(self) -> int:
         """Bytes of live SST files and memtables."""
         total = 0

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core_py.errors import invariant
-from tikv_py.raft import election, membership, reads, replication
+from tikv_py.raft import election, membership, quiescence, reads, replication
 from tikv_py.raft.config import RaftConfig, RandomSource
 from tikv_py.raft.errors import NotLeaderError, ProposalDropped
 from tikv_py.raft.log import RaftLog
@@ -302,6 +302,18 @@ class RawNode:
     def in_lease(self) -> bool:
         """True if this leader's last confirmed heartbeat round is less than an election timeout of ticks old."""
         return reads.in_lease(self._raft)
+
+    def is_settled(self) -> bool:
+        """True if nothing is under way: the owner may stop ticking, once every member of the group says so."""
+        return quiescence.is_settled(self._raft)
+
+    def fall_asleep(self) -> None:
+        """The owner stops ticking; a leader's lease ends."""
+        quiescence.fall_asleep(self._raft)
+
+    def wake(self, elapsed_ticks: int) -> None:
+        """The owner ticks again, after a pause worth `elapsed_ticks`; call it before the message that ends the pause."""
+        quiescence.wake(self._raft, elapsed_ticks)
 
     def commit_to_current_term(self) -> bool:
         """True if an entry of the node's own term is committed; before that a leader answers no reads."""

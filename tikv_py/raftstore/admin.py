@@ -1,4 +1,4 @@
-"""Admin commands as the store's own callers give them: split, membership change, leader transfer."""
+"""Admin commands as the store's own callers give them: split, merge, membership change, leader transfer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from protos.kvproto import metapb_pb2
 from tikv_py.raft.errors import RaftError
 from tikv_py.raft.messages import ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType
-from tikv_py.raftstore import codec, commands, region
+from tikv_py.raftstore import codec, commands, merge, region
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.store import Store
 
@@ -41,6 +41,14 @@ async def change_peers(store: Store, peer: Peer, changes: Sequence[tuple[int, me
     command = commands.admin_command(peer.region, request).SerializeToString()
     data = codec.conf_change_to_bytes(change, command)
     await store.admin(peer.region.id, lambda found: found.propose_conf_change(change, data))
+
+
+async def merge_region(store: Store, peer: Peer, target: metapb_pb2.Region) -> None:
+    """Close the region for a merge into its neighbour; whether that was finished or undone shows in the regions.
+
+    Raises region errors, AdminRefused.
+    """
+    await store.admin(peer.region.id, lambda found: found.propose_admin(merge.prepare(store, found, target)))
 
 
 def transfer_leader(store: Store, peer: Peer, target: metapb_pb2.Peer) -> None:

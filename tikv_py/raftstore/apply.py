@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from core_py.errors import DbError
+from core_py.region_errors import ProposalInMergingMode
 from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_cmdpb_pb2 as cmdpb
 from protos.kvproto import raft_serverpb_pb2 as serverpb
@@ -19,7 +20,7 @@ from tikv_py.mvcc.txn import Modify
 from tikv_py.raft.errors import ConfChangeRefused
 from tikv_py.raft.messages import ConfChange, Entry, EntryType
 from tikv_py.raft.node import RawNode
-from tikv_py.raftstore import codec, region
+from tikv_py.raftstore import codec, merge_rules, region
 from tikv_py.raftstore.peer_storage import PeerStorage
 
 
@@ -32,6 +33,11 @@ class Applied:
     """After a split, all parts from left to right; the last one is the region itself."""
     region_changed: bool = False
     compact_to: tuple[int, int] | None = None
+    commit_merge: cmdpb.CommitMergeRequest | None = None
+    """The region takes its source's range over; the store does it, because it concerns two peers."""
+    compute_hash: bool = False
+    """A consistency check begins at this entry."""
+    verify_hash: cmdpb.VerifyHashRequest | None = None
     written_bytes: int = 0
     written_keys: int = 0
 
@@ -52,12 +58,16 @@ class Applier:
             return self._conf_change(batch, entry)
         if not entry.data:
             return Applied()
+        if self._storage.merge is not None and local is not None:
+            return self._closed()
         if local is not None:
             epoch, modifies, ranges = local
             return self._write(batch, epoch, modifies, ranges)
         command = cmdpb.RaftCmdRequest.FromString(entry.data)
         if command.HasField("admin_request"):
-            return self._admin(batch, command)
+            return self._admin(batch, command, entry.index)
+        if self._storage.merge is not None:
+            return self._closed()
         parsed, ranges = parse_writes(command)
         return self._write(batch, command.header.region_epoch, parsed, ranges)
 
@@ -85,21 +95,55 @@ class Applier:
                 size += len(key) + len(value)
         return Applied(written_bytes=size, written_keys=len(modifies))
 
-    def _admin(self, batch: WriteBatch, command: cmdpb.RaftCmdRequest) -> Applied:
+    def _closed(self) -> Applied:
+        """What follows PrepareMerge in the log is void, whatever its epoch: the target does not get it."""
+        return Applied(ProposalInMergingMode(self._storage.region.id))
+
+    def _admin(self, batch: WriteBatch, command: cmdpb.RaftCmdRequest, index: int) -> Applied:
         admin = command.admin_request
+        kind = admin.cmd_type
         storage = self._storage
         try:
-            if admin.cmd_type == cmdpb.BatchSplit:
-                region.check_epoch(storage.region, command.header.region_epoch, conf_ver=True)
+            if storage.merge is not None and kind != cmdpb.RollbackMerge:
+                return self._closed()
+            if kind == cmdpb.ComputeHash:
+                return Applied(compute_hash=True)
+            if kind == cmdpb.VerifyHash:
+                return Applied(verify_hash=admin.verify_hash)
+            if kind == cmdpb.CompactLog:
+                return self._compact(admin.compact_log)
+            if kind == cmdpb.RollbackMerge:
+                return self._rollback_merge(batch, admin.rollback_merge)
+            region.check_epoch(storage.region, command.header.region_epoch, conf_ver=True)
+            if kind == cmdpb.BatchSplit:
                 parts = region.split(storage.region, admin.splits)
                 storage.region = parts[-1]
                 storage.put_region_state(batch)
                 return Applied(new_regions=parts, region_changed=True)
-            if admin.cmd_type == cmdpb.CompactLog:
-                return self._compact(admin.compact_log)
+            if kind == cmdpb.PrepareMerge:
+                return self._prepare_merge(batch, admin.prepare_merge, index)
+            if kind == cmdpb.CommitMerge:
+                return Applied(commit_merge=admin.commit_merge, region_changed=True)
         except DbError as error:
             return Applied(error)
-        return Applied(region.AdminRefused(f"admin command {admin.cmd_type} is not supported by this store"))
+        return Applied(region.AdminRefused(f"admin command {kind} is not supported by this store"))
+
+    def _prepare_merge(self, batch: WriteBatch, request: cmdpb.PrepareMergeRequest, index: int) -> Applied:
+        storage = self._storage
+        merge_rules.check_neighbours(storage.region, request.target)
+        storage.region = merge_rules.closed(storage.region)
+        storage.merge = serverpb.MergeState(min_index=request.min_index, target=request.target, commit=index)
+        storage.put_region_state(batch)
+        return Applied(region_changed=True)
+
+    def _rollback_merge(self, batch: WriteBatch, request: cmdpb.RollbackMergeRequest) -> Applied:
+        storage = self._storage
+        if storage.merge is None or storage.merge.commit != request.commit:
+            return Applied(region.AdminRefused(f"region {storage.region.id} has no merge of index {request.commit}"))
+        storage.region = merge_rules.reopened(storage.region)
+        storage.merge = None
+        storage.put_region_state(batch)
+        return Applied(region_changed=True)
 
     def _compact(self, request: cmdpb.CompactLogRequest) -> Applied:
         state = self._storage.apply_state
@@ -119,6 +163,8 @@ class Applier:
         if not entry.data:
             node.apply_conf_change(ConfChange())
             return Applied()
+        if storage.merge is not None:
+            return self._closed()
         change, data = codec.conf_change_from_bytes(entry.data)
         command = cmdpb.RaftCmdRequest.FromString(data)
         try:
@@ -128,7 +174,7 @@ class Applier:
         except (region.AdminRefused, ConfChangeRefused, DbError) as error:
             return Applied(error)
         storage.region = changed
-        storage.put_region_state(batch, serverpb.Normal)
+        storage.put_region_state(batch)
         return Applied(region_changed=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from protos.kvproto import metapb_pb2
+from protos.kvproto import eraftpb_pb2, metapb_pb2
 from protos.kvproto import raft_cmdpb_pb2 as cmdpb
 from tikv_py.mvcc.txn import Modify
 
@@ -74,3 +74,21 @@ def change_peers(changes: Iterable[tuple[int, metapb_pb2.Peer]]) -> cmdpb.AdminR
     """Membership changes as (eraftpb.ConfChangeType, peer); none of them leaves a joint state."""
     requests = [cmdpb.ChangePeerRequest(change_type=kind, peer=peer) for kind, peer in changes]  # type: ignore[arg-type]
     return cmdpb.AdminRequest(cmd_type=cmdpb.ChangePeerV2, change_peer_v2=cmdpb.ChangePeerV2Request(changes=requests))
+
+
+def prepare_merge(min_index: int, target: metapb_pb2.Region) -> cmdpb.AdminRequest:
+    """Close the region for a merge into `target`; every replica holds the log up to `min_index`."""
+    request = cmdpb.PrepareMergeRequest(min_index=min_index, target=target)
+    return cmdpb.AdminRequest(cmd_type=cmdpb.PrepareMerge, prepare_merge=request)
+
+
+def commit_merge(source: metapb_pb2.Region, commit: int, entries: Iterable[eraftpb_pb2.Entry]) -> cmdpb.AdminRequest:
+    """Take over the range of `source`, whose PrepareMerge is at index `commit`; `entries` end with it."""
+    request = cmdpb.CommitMergeRequest(source=source, commit=commit, entries=entries)
+    return cmdpb.AdminRequest(cmd_type=cmdpb.CommitMerge, commit_merge=request)
+
+
+def rollback_merge(commit: int) -> cmdpb.AdminRequest:
+    """Open the region again that the PrepareMerge at index `commit` closed."""
+    request = cmdpb.RollbackMergeRequest(commit=commit)
+    return cmdpb.AdminRequest(cmd_type=cmdpb.RollbackMerge, rollback_merge=request)

@@ -14,7 +14,7 @@ class RaftstoreConfig:
     """Times are seconds; a tick is the unit elections and heartbeats count in."""
 
     IGNORED_KEYS: ClassVar[frozenset[str]] = frozenset(
-        {"store-pool-size", "apply-pool-size", "store-io-pool-size", "capacity", "hibernate-regions", "prevote"}
+        {"store-pool-size", "apply-pool-size", "store-io-pool-size", "capacity", "prevote"}
     )
 
     raft_base_tick_interval: Seconds = Seconds(1.0)
@@ -32,6 +32,9 @@ class RaftstoreConfig:
     pd_heartbeat_tick_interval: Seconds = Seconds(60.0)
     pd_store_heartbeat_tick_interval: Seconds = Seconds(10.0)
     snap_max_pending: int = 8
+    hibernate_regions: bool = True
+    max_leader_missing_duration: Seconds = Seconds(7200.0)
+    """A sleeping follower asks after its leader when it has heard nothing for so long."""
     max_pending_writes: int = 16384
     """Writes one region may have waiting before they are proposed; more are answered ServerIsBusy."""
 

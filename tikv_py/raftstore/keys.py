@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import struct
 
+from core_py.errors import CodecError
+
 STORE_IDENT_KEY = b"\x01\x01"
 REGION_META_MIN = b"\x01\x03"
 REGION_META_MAX = b"\x01\x04"
@@ -24,6 +26,14 @@ _REGION_U64 = struct.Struct(">2sQBQ")
 def log_key(region_id: int, index: int) -> bytes:
     """A log entry."""
     return _REGION_U64.pack(b"\x01\x02", region_id, 1, index)
+
+
+def decode_log_key(key: bytes) -> tuple[int, int]:
+    """(region id, index) of a log entry's key. Raises CodecError."""
+    if len(key) != _REGION_U64.size or key[:2] != REGION_RAFT_MIN or key[10] != 1:
+        raise CodecError(f"{key.hex()} is not the key of a log entry")
+    _, region_id, _, index = _REGION_U64.unpack(key)
+    return region_id, index
 
 
 def raft_state_key(region_id: int) -> bytes:

@@ -22,7 +22,7 @@ from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.engine.port import CF_RAFT, WriteBatch
 from tikv_py.raft.errors import RaftError
 from tikv_py.raft.messages import Message, MsgType
-from tikv_py.raftstore import codec, commands, keys, log_gc
+from tikv_py.raftstore import codec, commands, keys, log_gc, merge
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.peer_storage import (
     PeerStorage,
@@ -58,6 +58,8 @@ async def load_peers(store: Store) -> None:
         store.may_have_promised = True
         if state.state == serverpb.Tombstone:
             store.tombstones[region.id] = region
+            if state.HasField("merge_state"):
+                store.merged[region.id] = state.merge_state.target
             _finish_burial(store, region.id)
             continue
         meta = find_peer(region, store_id=store.store_id)
@@ -66,6 +68,10 @@ async def load_peers(store: Store) -> None:
                 f"region {region.id} on disk has no peer on store {store.store_id}: the data directory is another store's"
             )
         peer = add_peer(store, region, meta, restarted=True)
+        peer.storage.merged_records = tuple(state.merged_records)
+        if state.state == serverpb.Merging:
+            peer.storage.merge = state.merge_state
+            store.closed.add(region.id)
         if len(region.peers) == 1:
             peer.node.campaign()  # nobody else can lead, so there is nothing to wait for
 
@@ -90,6 +96,7 @@ def add_peer(store: Store, region: metapb_pb2.Region, meta: metapb_pb2.Peer, *, 
     peer = Peer(storage, meta, store.config, store.rng, restarted=restarted)
     storage.make_snapshot = lambda to: store.snapshots.make(peer, to)
     store.peers[region.id] = peer
+    store.hibernation.add(region.id)
     store.activate(region.id)
     return peer
 
@@ -103,8 +110,13 @@ def handle_message(store: Store, message: serverpb.RaftMessage) -> None:
     if message.to_peer.store_id != store.store_id or message.region_id in store.unsettled:
         return
     peer = store.peers.get(message.region_id)
+    if message.HasField("extra_msg"):
+        _handle_extra(store, peer, message)
+        return
     if message.is_tombstone:
-        if peer is not None and peer.peer_id == message.to_peer.id and _is_removed_by(peer, message):
+        if peer is not None and message.HasField("merge_target"):
+            merge.told_of_merge(store, peer, message.merge_target)
+        elif peer is not None and peer.peer_id == message.to_peer.id and _is_removed_by(peer, message):
             destroy_now(store, peer, message.region_epoch)
         return
     if raft_message is None:
@@ -112,6 +124,9 @@ def handle_message(store: Store, message: serverpb.RaftMessage) -> None:
     if peer is not None and peer.peer_id < message.to_peer.id and is_initial(raft_message):
         # The store was removed from the region and added again under a new peer id; a later message will create it.
         destroy_now(store, peer, peer.region.region_epoch)
+        return
+    if peer is None and message.region_id in store.merged:
+        _tell_merged(store, message)
         return
     if peer is None:
         peer = _create_by_message(store, message, raft_message)
@@ -126,11 +141,29 @@ def handle_message(store: Store, message: serverpb.RaftMessage) -> None:
         return
     peer.peer_cache[message.from_peer.id] = message.from_peer
     peer.heard[message.from_peer.id] = store.clock.monotonic()
+    store.hibernation.wake(peer, by=message.from_peer.id)
     peer.node.step(raft_message)
     if message.from_peer.id in peer.pending and peer.has_caught_up(message.from_peer.id):
         peer.pending.discard(message.from_peer.id)
         store.listener.on_region_change(peer)
     store.activate(message.region_id)
+
+
+def _handle_extra(store: Store, peer: Peer | None, message: serverpb.RaftMessage) -> None:
+    """A message between stores that is not the Raft node's."""
+    extra = message.extra_msg
+    if peer is None and message.region_id in store.merged:
+        _tell_merged(store, message)
+    if peer is None or message.to_peer.id != peer.peer_id:
+        return
+    if extra.type == serverpb.MsgWantRollbackMerge:
+        merge.on_want_rollback(store, peer, extra.index)
+    elif extra.type == serverpb.MsgHibernateRequest:
+        store.hibernation.on_request(peer, message)
+    elif extra.type == serverpb.MsgHibernateResponse:
+        store.hibernation.on_response(peer, message)
+    elif extra.type == serverpb.MsgRegionWakeUp:
+        store.hibernation.wake(peer, by=message.from_peer.id)
 
 
 def _is_removed_by(peer: Peer, message: serverpb.RaftMessage) -> bool:
@@ -153,6 +186,16 @@ def _tell_tombstone(store: Store, peer: Peer, message: serverpb.RaftMessage) -> 
     store.router.send(message.from_peer.store_id, answer)
 
 
+def _tell_merged(store: Store, message: serverpb.RaftMessage) -> None:
+    """A peer of a region that has become a part of another speaks; it has missed that."""
+    answer = serverpb.RaftMessage(region_id=message.region_id, is_tombstone=True)
+    answer.from_peer.CopyFrom(message.to_peer)
+    answer.to_peer.CopyFrom(message.from_peer)
+    answer.region_epoch.CopyFrom(store.tombstones[message.region_id].region_epoch)
+    answer.merge_target.CopyFrom(store.merged[message.region_id])
+    store.router.send(message.from_peer.store_id, answer)
+
+
 def _create_by_message(store: Store, message: serverpb.RaftMessage, raft_message: Message) -> Peer | None:
     """An uninitialized peer for a region this store should hold; None when the message must not create one."""
     if not is_initial(raft_message):
@@ -172,10 +215,14 @@ def _create_by_message(store: Store, message: serverpb.RaftMessage, raft_message
     return add_peer(store, metapb_pb2.Region(id=message.region_id), message.to_peer, restarted=False)
 
 
-def holder_of_range(store: Store, region: metapb_pb2.Region) -> int | None:
-    """The id of another region that holds a part of this one's range on this store, or will until its end is durable."""
+def holder_of_range(store: Store, region: metapb_pb2.Region, *, besides: frozenset[int] = frozenset()) -> int | None:
+    """The id of another region that holds a part of this one's range on this store, or will until its end is durable.
+
+    Peers of the regions `besides` do not count: they end with what takes their range.
+    """
     for other in store.peers.values():
-        if other.region.id != region.id and other.storage.is_initialized and overlaps(other.region, region):
+        known = other.region.id == region.id or other.region.id in besides
+        if not known and other.storage.is_initialized and overlaps(other.region, region):
             return other.region.id
     for region_id, unsettled in store.unsettled.items():
         if region_id != region.id and unsettled is not None and overlaps(unsettled, region):
@@ -196,19 +243,31 @@ def create_split_peers(store: Store, parent: Peer, regions: list[metapb_pb2.Regi
         if existing is not None:  # created by a message of a faster replica; the split tells it what it is
             existing.destroyed = True
             existing.fail_all(RegionNotFound(region.id))
+            store.hibernation.remove(region.id)
             del store.peers[region.id]
-        kv_batch.put(CF_RAFT, keys.region_state_key(region.id), region_state_bytes(region, serverpb.Normal))
+        records = parent.storage.merged_records
+        state = region_state_bytes(region, serverpb.Normal, merged_records=records)
+        kv_batch.put(CF_RAFT, keys.region_state_key(region.id), state)
         kv_batch.put(CF_RAFT, keys.apply_state_key(region.id), initial_apply_state().to_bytes())
         store.unsettled[region.id] = region
-        store.scope.spawn(_start_split_peer(store, region, meta, lead=parent.is_leader), name=f"region {region.id}")
+        start = _start_split_peer(store, region, meta, records, lead=parent.is_leader)
+        store.scope.spawn(start, name=f"region {region.id}")
     get_logger().info("region split", region=parent.region.id, into=",".join(str(region.id) for region in regions))
     store.listener.on_split(regions, is_leader=parent.is_leader)
 
 
-async def _start_split_peer(store: Store, region: metapb_pb2.Region, meta: metapb_pb2.Peer, *, lead: bool) -> None:
+async def _start_split_peer(
+    store: Store,
+    region: metapb_pb2.Region,
+    meta: metapb_pb2.Peer,
+    records: tuple[serverpb.MergedRecord, ...],
+    *,
+    lead: bool,
+) -> None:
     await store.workers.sync(store.kv_db.sync_wal)
     del store.unsettled[region.id]
     peer = add_peer(store, region, meta, restarted=False)
+    peer.storage.merged_records = records
     if lead:
         peer.node.campaign()
     store.activate(region.id)
@@ -220,6 +279,10 @@ def region_changed(store: Store, peer: Peer, kv_batch: WriteBatch) -> None:
     if meta is None:
         _destroy(store, peer, peer.region, kv_batch)
         return
+    if peer.storage.merge is not None:
+        store.closed.add(peer.region.id)
+    else:
+        store.closed.discard(peer.region.id)
     members = {member.id for member in peer.region.peers}
     peer.peer_cache = {meta.id: meta}
     peer.heard = {peer_id: at for peer_id, at in peer.heard.items() if peer_id in members}
@@ -239,23 +302,71 @@ def destroy_now(store: Store, peer: Peer, epoch: metapb_pb2.RegionEpoch) -> None
     store.kv_db.write(kv_batch)
 
 
-def _destroy(store: Store, peer: Peer, region: metapb_pb2.Region, kv_batch: WriteBatch) -> None:
+def destroy_merged(store: Store, peer: Peer, target: metapb_pb2.Region) -> None:
+    """Destroy a peer, with its data, whose region became a part of `target` without it."""
+    kv_batch = store.kv_db.batch()
+    _destroy(store, peer, peer.region, kv_batch, merged_into=target)
+    store.kv_db.write(kv_batch)
+
+
+def absorb(store: Store, peer: Peer, target: metapb_pb2.Region, kv_batch: WriteBatch) -> None:
+    """End a peer whose range and data `target` takes over in the same batch."""
+    _destroy(store, peer, peer.region, kv_batch, merged_into=target, keep_data=True)
+
+
+def _destroy(
+    store: Store,
+    peer: Peer,
+    region: metapb_pb2.Region,
+    kv_batch: WriteBatch,
+    *,
+    merged_into: metapb_pb2.Region | None = None,
+    keep_data: bool = False,
+) -> None:
+    peer.storage.clear_kv(kv_batch, keep_data=keep_data)
+    region = end(store, peer, region, merged_into, holds_range=not keep_data)
+    put_tombstone(kv_batch, region, merged_into)
+    store.scope.spawn(_bury(store, region.id), name=f"burial of region {region.id}")
+
+
+def end(
+    store: Store,
+    peer: Peer,
+    region: metapb_pb2.Region,
+    merged_into: metapb_pb2.Region | None = None,
+    *,
+    holds_range: bool,
+) -> metapb_pb2.Region:
+    """End a peer in memory; the region for its tombstone.
+
+    Until that is durable the region's id is not free, and neither is its range when it `holds_range`.
+    """
     peer.destroyed = True
-    peer.storage.clear_kv(kv_batch)
-    store.unsettled[region.id] = peer.region if peer.storage.is_initialized else None
+    store.hibernation.remove(region.id)
+    store.closed.discard(region.id)
+    store.unsettled[region.id] = peer.region if holds_range and peer.storage.is_initialized else None
     store.snapshots.forget(region.id)
+    store.consistency.forget(region.id)
     if find_peer(region, store_id=store.store_id) is None:
         tombstone = metapb_pb2.Region()
         tombstone.CopyFrom(region)
         tombstone.peers.append(peer.peer_cache[peer.peer_id])
         region = tombstone
-    kv_batch.put(CF_RAFT, keys.region_state_key(region.id), region_state_bytes(region, serverpb.Tombstone))
     store.tombstones[region.id] = region
+    if merged_into is not None:
+        store.merged[region.id] = merged_into
     store.peers.pop(region.id, None)
     peer.fail_all(RegionNotFound(region.id))
     get_logger().info("peer destroyed", region=region.id, peer=peer.peer_id)
     store.listener.on_destroy(region.id)
-    store.scope.spawn(_bury(store, region.id), name=f"burial of region {region.id}")
+    return region
+
+
+def put_tombstone(kv_batch: WriteBatch, region: metapb_pb2.Region, merged_into: metapb_pb2.Region | None) -> None:
+    """Add a region's end to a kv database batch."""
+    merge_state = None if merged_into is None else serverpb.MergeState(target=merged_into)
+    state = region_state_bytes(region, serverpb.Tombstone, merge=merge_state)
+    kv_batch.put(CF_RAFT, keys.region_state_key(region.id), state)
 
 
 async def _bury(store: Store, region_id: int) -> None:
@@ -282,7 +393,7 @@ def ask_whether_removed(store: Store, peer: Peer) -> None:
 
 def propose_log_gc(store: Store, peer: Peer) -> None:
     """Cut the log as far as `log_gc` says."""
-    if not peer.is_leader or peer.snapshot is not None:
+    if not peer.is_leader or peer.snapshot is not None or peer.storage.merge is not None:
         return
     storage, config = peer.storage, store.config
     timeout_s = float(config.raft_base_tick_interval) * config.raft_election_timeout_ticks

@@ -16,6 +16,7 @@ from core_py.ports import Random
 from core_py.region_errors import (
     EpochNotMatch,
     NotLeader,
+    ProposalInMergingMode,
     RaftEntryTooLarge,
     ReadIndexNotReady,
     ServerIsBusy,
@@ -84,6 +85,8 @@ class SnapshotProgress:
     index: int
     old_region: metapb_pb2.Region
     messages: list[Message] = field(default_factory=list)
+    ended: list[metapb_pb2.Region] = field(default_factory=list)
+    """Regions whose peers here end with it: they have become parts of this one."""
 
 
 class Peer:
@@ -119,6 +122,13 @@ class Peer:
         self.destroyed = False
         self.unwritten = False
         """Entries count as applied whose batch this turn has not written yet."""
+        self.merge_asked: tuple[int, int] | None = None
+        """(term, index) of the command that ends this region's merge, as far as this store proposed it."""
+        self.used = False
+        """Read under the lease since the last tick; such reads leave no other trace."""
+        self.quiet_ticks = 0
+        self.sleepers: set[int] = set()
+        """Members that agreed to hibernate, while this leader asks them to."""
         self.flow = Flow()
         self.approximate_size = 0
         self.approximate_keys = 0
@@ -143,6 +153,13 @@ class Peer:
         """Whether the node leads."""
         return self.node.role is StateRole.LEADER
 
+    def count_written(self, outcome: Applied) -> None:
+        """Keep the statistics of what an applied entry wrote."""
+        self.flow.written_bytes += outcome.written_bytes
+        self.flow.written_keys += outcome.written_keys
+        self.approximate_size += outcome.written_bytes
+        self.approximate_keys += outcome.written_keys
+
     def meta(self) -> metapb_pb2.Peer:
         """This peer as the region lists it."""
         return find_peer(self.region, peer_id=self.peer_id) or self.peer_cache[self.peer_id]
@@ -165,6 +182,7 @@ class Peer:
         """Whether the leader holds a lease and has applied its own term, so that its state is the newest."""
         return (
             self.is_leader
+            and self.storage.merge is None
             and self.storage.applied_term == self.node.term
             and self.storage.apply_state.applied_index >= self._lease_from
             and self.node.in_lease()
@@ -174,6 +192,8 @@ class Peer:
         """Queue a write for the next turn. Raises NotLeader, ServerIsBusy, RaftEntryTooLarge."""
         if not self.is_leader:
             raise self.not_leader()
+        if self.storage.merge is not None:
+            raise ProposalInMergingMode(self.region.id)
         if len(self.pending_writes) >= self._config.max_pending_writes:
             raise ServerIsBusy(f"region {self.region.id} has {len(self.pending_writes)} writes waiting")
         size = sum([len(key) + len(value or b"") + WRITE_OVERHEAD for _, key, value in modifies])
@@ -329,6 +349,11 @@ class Peer:
             if not future.done():
                 future.set_exception(error)
         self.pending_writes, self.reads, self.read_waits = [], {}, []
+
+
+def ignore_outcome(future: asyncio.Future[Applied]) -> None:
+    """Nobody waits: what became of the command shows in the region. Its error must be looked at all the same."""
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 def fail(futures: list[asyncio.Future[Applied]], error: DbError) -> None:

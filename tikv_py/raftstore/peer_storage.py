@@ -59,9 +59,17 @@ def raft_state_bytes(hard_state: HardState, last_index: int) -> bytes:
     return serverpb.RaftLocalState(hard_state=hard, last_index=last_index).SerializeToString()
 
 
-def region_state_bytes(region: metapb_pb2.Region, state: serverpb.PeerState) -> bytes:
-    """RegionLocalState."""
-    return serverpb.RegionLocalState(state=state, region=region).SerializeToString()
+def region_state_bytes(
+    region: metapb_pb2.Region,
+    state: serverpb.PeerState,
+    *,
+    merge: serverpb.MergeState | None = None,
+    merged_records: tuple[serverpb.MergedRecord, ...] = (),
+) -> bytes:
+    """RegionLocalState. `merge` is the merge under way; on a tombstone, the region that this one became a part of."""
+    return serverpb.RegionLocalState(
+        state=state, region=region, merge_state=merge, merged_records=merged_records
+    ).SerializeToString()
 
 
 def load_raft_state(raft_db: Engine, region_id: int) -> tuple[HardState, int] | None:
@@ -111,6 +119,10 @@ class PeerStorage:
     applied_term: int
     make_snapshot: SnapshotMaker | None = None
     """Makes a snapshot of the applied state for a peer; set by the store."""
+    merge: serverpb.MergeState | None = None
+    """The merge that has closed this region, from PrepareMerge to RollbackMerge or the end of the peer."""
+    merged_records: tuple[serverpb.MergedRecord, ...] = ()
+    """The regions that have become parts of this one, oldest first."""
     cache: EntryCache = field(default_factory=EntryCache)
     log_bytes: int = 0
     """About what the entries from first to last hold: counted when they are appended, in proportion when some are removed.
@@ -225,9 +237,11 @@ class PeerStorage:
         """Add the apply state to a kv database batch."""
         batch.put(CF_RAFT, keys.apply_state_key(self.region.id), self.apply_state.to_bytes())
 
-    def put_region_state(self, batch: WriteBatch, state: serverpb.PeerState = serverpb.Normal) -> None:
+    def put_region_state(self, batch: WriteBatch) -> None:
         """Add the region state to a kv database batch."""
-        batch.put(CF_RAFT, keys.region_state_key(self.region.id), region_state_bytes(self.region, state))
+        state = serverpb.Normal if self.merge is None else serverpb.Merging
+        data = region_state_bytes(self.region, state, merge=self.merge, merged_records=self.merged_records)
+        batch.put(CF_RAFT, keys.region_state_key(self.region.id), data)
 
     def reset_to_snapshot(self, batch: WriteBatch, index: int, term: int) -> None:
         """Forget the log in favour of a snapshot at (index, term): raft database part."""
@@ -241,10 +255,10 @@ class PeerStorage:
             self.hard_state = HardState(max(self.hard_state.term, term), self.hard_state.vote, index)
         self.put_raft_state(batch)
 
-    def clear_kv(self, kv_batch: WriteBatch) -> None:
+    def clear_kv(self, kv_batch: WriteBatch, *, keep_data: bool = False) -> None:
         """Remove what a destroyed peer has in the kv database; its tombstone takes the region state's place."""
         kv_batch.delete(CF_RAFT, keys.apply_state_key(self.region.id))
-        if self.is_initialized:
+        if self.is_initialized and not keep_data:
             start, end = keys.data_range(self.region.start_key, self.region.end_key)
             for cf in ("default", "lock", "write"):
                 kv_batch.delete_range(cf, start, end)

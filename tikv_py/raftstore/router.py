@@ -11,10 +11,12 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from core_py.errors import DbError
+from core_py.errors import DbError, RpcError
+from core_py.failpoints import UNARMED, FailPoints
 from core_py.ports import Channel, StreamCall, Transport, methods_of
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
+from protos.grpc_health import health_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from protos.kvproto import tikvpb_pb2
 
@@ -23,6 +25,7 @@ BATCH_MAX = 256
 RECONNECT_DELAY_S = 0.2
 
 METHODS = methods_of(tikvpb_pb2.DESCRIPTOR.services_by_name["Tikv"])
+HEALTH = methods_of(health_pb2.DESCRIPTOR.services_by_name["Health"])
 
 AddressResolver = Callable[[int], Awaitable[str]]
 
@@ -67,6 +70,9 @@ class _StoreLink:
             count = min(len(self.queue), BATCH_MAX)
             self._sending = [self.queue.popleft() for _ in range(count)]
             batch.msgs.extend(self._sending)
+            fail = self._router.fail
+            if fail.armed and (reason := await fail.reach("raft_stream_send")) is not None:
+                raise RpcError(f"failpoint raft_stream_send: {reason}")
             await stream.send(batch)
             self._sending = []
 
@@ -83,26 +89,46 @@ class RaftRouter:
         on_failure: Callable[[BaseException], None] | None = None,
         *,
         max_snapshots: int = 4,
+        fail: FailPoints = UNARMED,
     ) -> None:
         self.transport = transport
+        self.fail = fail
         self.metadata = (("source_store_id", str(store_id)),)
         self.resolve = resolve
         self.on_unreachable = on_unreachable
         self._links: dict[int, _StoreLink] = {}
+        self._probes: dict[int, Channel] = {}
         self._scope = TaskScope("raft router", on_failure=on_failure)
         self._snapshots = asyncio.Semaphore(max_snapshots)
 
     def send(self, store_id: int, message: serverpb.RaftMessage) -> None:
         """Queue a message; drops it when the queue is full."""
+        fail = self.fail
+        if fail.armed and fail.hit("raft_message_send") is not None:
+            return
         link = self._links.get(store_id)
         if link is None:
             link = self._links[store_id] = _StoreLink(self, store_id)
             self._scope.spawn(link.run(), name=f"raft link to store {store_id}")
-        if len(link.queue) >= QUEUE_MAX:
+        if len(link.queue) >= QUEUE_MAX or (fail.armed and fail.hit("raft_queue_full") is not None):
             self.on_unreachable(store_id, [message.region_id])
             return
         link.queue.append(message)
         link.wake.set()
+
+    async def is_alive(self, store_id: int, timeout_s: float) -> bool:
+        """Whether a store answers the public health check. One call per store at a time."""
+        try:
+            channel = self._probes.get(store_id)
+            if channel is None:
+                channel = self._probes[store_id] = self.transport.connect(await self.resolve(store_id))
+            answer = await channel.unary(HEALTH["Check"], health_pb2.HealthCheckRequest(), timeout_s=timeout_s)
+        except DbError:
+            broken = self._probes.pop(store_id, None)
+            if broken is not None:
+                await broken.close()
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     def send_snapshot(
         self, store_id: int, message: serverpb.RaftMessage, chunks: AsyncIterator[bytes], done: Callable[[bool], None]
@@ -119,8 +145,12 @@ class RaftRouter:
             async with self._snapshots:
                 channel = self.transport.connect(await self.resolve(store_id))
                 stream = channel.stream(METHODS["Snapshot"])
+                if self.fail.armed and (reason := await self.fail.reach("snapshot_send")) is not None:
+                    raise RpcError(f"failpoint snapshot_send: {reason}")
                 await stream.send(serverpb.SnapshotChunk(message=message))
                 async for chunk in chunks:
+                    if self.fail.armed and (reason := await self.fail.reach("snapshot_send_chunk")) is not None:
+                        raise RpcError(f"failpoint snapshot_send_chunk: {reason}")
                     await stream.send(serverpb.SnapshotChunk(data=chunk))
                 await stream.done_sending()
                 arrived = await stream.receive() is not None
@@ -134,3 +164,5 @@ class RaftRouter:
     async def close(self) -> None:
         """Stop sending."""
         await self._scope.close()
+        while self._probes:
+            await self._probes.popitem()[1].close()

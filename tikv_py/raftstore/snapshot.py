@@ -114,12 +114,15 @@ class PendingSnapshot:
     term: int
     runs: tuple[tuple[str, str], ...]
     """The staged runs that hold its data, as (name, column family)."""
+    merged_records: tuple[serverpb.MergedRecord, ...] = ()
+    """The regions that became parts of this one; their peers on this store end with it."""
 
     def to_bytes(self) -> bytes:
         """The marker."""
         state = serverpb.RaftApplyState(applied_index=self.index)
         state.truncated_state.index, state.truncated_state.term = self.index, self.term
-        parts = [self.region.SerializeToString(), state.SerializeToString()]
+        region = serverpb.RegionLocalState(region=self.region, merged_records=self.merged_records)
+        parts = [region.SerializeToString(), state.SerializeToString()]
         for name, cf in self.runs:
             parts += [name.encode(), cf.encode()]
         return b"".join([_SIZE.pack(len(part)) + part for part in parts])
@@ -138,4 +141,5 @@ class PendingSnapshot:
         names = [part.decode() for part in parts[2:]]
         runs = tuple(zip(names[::2], names[1::2], strict=True))
         position = state.truncated_state
-        return cls(metapb_pb2.Region.FromString(parts[0]), position.index, position.term, runs)
+        region = serverpb.RegionLocalState.FromString(parts[0])
+        return cls(region.region, position.index, position.term, runs, tuple(region.merged_records))

@@ -87,6 +87,8 @@ class SnapshotSender:
             raise SnapshotTemporarilyUnavailable(
                 f"the last snapshot for peer {to} failed; the next is in {wait_s:.1f} s"
             )
+        if peer.storage.merge is not None:  # no replica needs one: each has the log up to the merge
+            raise SnapshotTemporarilyUnavailable(f"region {region.id} is being merged")
         if len(self._made) + self._sending >= store.config.snap_max_pending:
             raise SnapshotTemporarilyUnavailable(f"{len(self._made) + self._sending} snapshots are being sent")
         if find_peer(region, peer_id=to) is None:
@@ -98,7 +100,12 @@ class SnapshotSender:
         self._made[region.id, to] = store.kv_db.snapshot([Range(cf, start, end) for cf in DATA_CFS])
         storage = peer.storage
         # The size is what is known of it now: an estimate, by which the receiver judges whether it has room.
-        data = serverpb.RaftSnapshotData(region=region, version=2, file_size=max(peer.approximate_size, 0))
+        data = serverpb.RaftSnapshotData(
+            region=region,
+            version=2,
+            file_size=max(peer.approximate_size, 0),
+            merged_records=storage.merged_records,
+        )
         meta = SnapshotMeta(
             storage.apply_state.applied_index, storage.applied_term, codec.conf_state_of_peers(region.peers)
         )

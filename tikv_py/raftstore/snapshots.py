@@ -20,7 +20,7 @@ from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.engine.port import CF_DEFAULT, CF_RAFT, DATA_CFS, Engine, WriteBatch
 from tikv_py.raft.messages import Snapshot as RaftSnapshot
-from tikv_py.raftstore import keys, lifecycle
+from tikv_py.raftstore import keys, lifecycle, merge, merge_rules
 from tikv_py.raftstore.config import SnapshotSettings
 from tikv_py.raftstore.peer import Peer, SnapshotProgress
 from tikv_py.raftstore.peer_storage import ApplyState, clear_raft_data, region_state_bytes
@@ -76,11 +76,18 @@ class SnapshotManager:
         self._receiver.end_turn()
 
     def may_accept(self, peer: Peer, message: serverpb.RaftMessage) -> bool:
-        """Whether a snapshot's range is free on this store and the peer is not busy with another."""
-        region = serverpb.RaftSnapshotData.FromString(message.message.snapshot.data).region
+        """Whether a snapshot's range is free on this store and nobody concerned is busy with another."""
+        store = self._store
+        data = serverpb.RaftSnapshotData.FromString(message.message.snapshot.data)
+        region, ending = data.region, merge_rules.sources(data.merged_records)
         if peer.snapshot is not None or is_older(region.region_epoch, peer.region.region_epoch):
             return False
-        holder = lifecycle.holder_of_range(self._store, region)
+        if merge.is_outrun(store.merged.values(), region):
+            return False
+        busy = (store.peers[other] for other in ending if other in store.peers)
+        if any(other.snapshot is not None for other in busy):
+            return False
+        holder = lifecycle.holder_of_range(store, region, besides=ending)
         if holder is None:
             holder = next((other.id for other in self._accepted if overlaps(other, region)), None)
         if holder is not None:
@@ -91,17 +98,23 @@ class SnapshotManager:
 
     def begin(self, peer: Peer, number: int, snapshot: RaftSnapshot, raft_batch: WriteBatch) -> None:
         """Step 1: the snapshot takes the log's place, with the marker, in the raft batch of this turn."""
-        region = serverpb.RaftSnapshotData.FromString(snapshot.data).region
-        meta = snapshot.meta
-        storage = peer.storage
+        data = serverpb.RaftSnapshotData.FromString(snapshot.data)
+        region, records, meta = data.region, tuple(data.merged_records), snapshot.meta
+        storage, store = peer.storage, self._store
         stage = self._receiver.claim(region.id)
         invariant(stage is not None, f"region {region.id}: a snapshot was accepted without its data")
         assert stage is not None
-        pending = self._pending[region.id] = PendingSnapshot(region, meta.index, meta.term, stage.runs)
+        pending = PendingSnapshot(region, meta.index, meta.term, stage.runs, records)
+        self._pending[region.id] = pending
         peer.snapshot = SnapshotProgress(number, meta.index, old_region=peer.region)
+        for source_id in sorted(merge_rules.sources(records)):
+            source = store.peers.get(source_id)
+            if source is not None:
+                peer.snapshot.ended.append(lifecycle.end(store, source, source.region, region, holds_range=True))
         peer.fail_proposals()
         storage.reset_to_snapshot(raft_batch, meta.index, meta.term)
-        storage.region = region
+        storage.region, storage.merge, storage.merged_records = region, None, records
+        store.closed.discard(region.id)
         raft_batch.put(CF_DEFAULT, keys.pending_snapshot_key(region.id), pending.to_bytes())
 
     async def bring_in(self, peer: Peer) -> None:
@@ -109,7 +122,11 @@ class SnapshotManager:
         progress = peer.snapshot
         assert progress is not None
         store = self._store
-        await self._replace_data(self._pending.pop(peer.region.id), progress.old_region)
+        gone = [progress.old_region, *progress.ended]
+        holders = [other.region for other in store.peers.values() if other is not peer and other.storage.is_initialized]
+        await self._replace_data(self._pending.pop(peer.region.id), progress.ended, _ranges(peer.region, gone, holders))
+        for ended in progress.ended:
+            del store.unsettled[ended.id]
         peer.snapshot = None
         if peer.destroyed:
             return
@@ -135,8 +152,22 @@ class SnapshotManager:
                 await store.workers.sync(store.raft_db.sync_wal)
                 continue
             get_logger().info("repeating an interrupted snapshot", region=region.id, index=pending.index)
-            await self._replace_data(pending, None)
+            states = self._states()
+            ended = [
+                states[source_id]
+                for source_id in sorted(merge_rules.sources(pending.merged_records))
+                if source_id in states
+            ]
+            gone = [*ended, states[region.id]] if region.id in states else ended
+            holders = [one for one in states.values() if one not in gone]
+            await self._replace_data(pending, ended, _ranges(region, gone, holders))
         await store.workers.run(_drop_staged, store.kv_db, store.kv_db.staged())
+
+    def _states(self) -> dict[int, metapb_pb2.Region]:
+        """The living regions on disk."""
+        found = self._store.kv_db.scan(CF_RAFT, keys.REGION_META_MIN, keys.REGION_META_MAX)
+        states = [serverpb.RegionLocalState.FromString(data) for _, data in found]
+        return {state.region.id: state.region for state in states if state.state != serverpb.Tombstone}
 
     def _is_buried(self, region: metapb_pb2.Region) -> bool:
         """Whether the peer that this snapshot was for has been destroyed since."""
@@ -148,45 +179,54 @@ class SnapshotManager:
         meant = find_peer(region, store_id=self._store.store_id)
         return state.state == serverpb.Tombstone and dead is not None and meant is not None and dead.id >= meant.id
 
-    async def _replace_data(self, pending: PendingSnapshot, old: metapb_pb2.Region | None) -> None:
+    async def _replace_data(
+        self, pending: PendingSnapshot, ended: list[metapb_pb2.Region], ranges: list[tuple[bytes, bytes]]
+    ) -> None:
+        """Put the staged data into the place of what `ranges` hold; regions that `ended` in this one get their tombstones."""
         store, region = self._store, pending.region
         batch = store.kv_db.batch()
-        for start, end in self._ranges_to_clear(region, old):
+        for start, end in ranges:
             for cf in DATA_CFS:
                 batch.delete_range(cf, start, end)
         store.kv_db.write(batch)
         await store.workers.run(store.kv_db.ingest_staged, pending.runs)
         batch = store.kv_db.batch()
-        batch.put(CF_RAFT, keys.region_state_key(region.id), region_state_bytes(region, serverpb.Normal))
+        local = region_state_bytes(region, serverpb.Normal, merged_records=pending.merged_records)
+        batch.put(CF_RAFT, keys.region_state_key(region.id), local)
         state = ApplyState(pending.index, pending.index, pending.term)
         batch.put(CF_RAFT, keys.apply_state_key(region.id), state.to_bytes())
+        for one in ended:
+            batch.delete(CF_RAFT, keys.apply_state_key(one.id))
+            lifecycle.put_tombstone(batch, one, region)
         store.kv_db.write(batch)
         await store.workers.sync(store.kv_db.sync_wal)
         raft_batch = store.raft_db.batch()
         raft_batch.delete(CF_DEFAULT, keys.pending_snapshot_key(region.id))
+        for one in ended:
+            clear_raft_data(raft_batch, one.id)
         store.raft_db.write(raft_batch)
         # A marker that came back after a loss of power would miss its runs.
         await store.workers.sync(store.raft_db.sync_wal)
         await store.workers.run(_drop_staged, store.kv_db, [name for name, _ in pending.runs])
 
-    def _ranges_to_clear(self, region: metapb_pb2.Region, old: metapb_pb2.Region | None) -> list[tuple[bytes, bytes]]:
-        """The new range, and what the old one had beyond it, unless another region of this store lives there now."""
-        ranges = [keys.data_range(region.start_key, region.end_key)]
-        if old is None or not old.peers:
-            return ranges
+
+def _ranges(
+    region: metapb_pb2.Region, gone: list[metapb_pb2.Region], holders: list[metapb_pb2.Region]
+) -> list[tuple[bytes, bytes]]:
+    """The region's range, and what regions that gave way had beyond it, unless one of `holders` lives there now."""
+    ranges = [keys.data_range(region.start_key, region.end_key)]
+    for old in gone:
+        if not old.peers:
+            continue
         extra = []
         if old.start_key < region.start_key:
-            extra.append(metapb_pb2.Region(start_key=old.start_key, end_key=region.start_key))
+            end = min(region.start_key, old.end_key) if old.end_key else region.start_key
+            extra.append(metapb_pb2.Region(start_key=old.start_key, end_key=end))
         if region.end_key and (not old.end_key or region.end_key < old.end_key):
-            extra.append(metapb_pb2.Region(start_key=region.end_key, end_key=old.end_key))
-        for part in extra:
-            taken = any(
-                peer.region.id != region.id and peer.storage.is_initialized and overlaps(peer.region, part)
-                for peer in self._store.peers.values()
-            )
-            if not taken:
-                ranges.append(keys.data_range(part.start_key, part.end_key))
-        return ranges
+            extra.append(metapb_pb2.Region(start_key=max(region.end_key, old.start_key), end_key=old.end_key))
+        free = [part for part in extra if not any(overlaps(holder, part) for holder in holders)]
+        ranges += [keys.data_range(part.start_key, part.end_key) for part in free]
+    return ranges
 
 
 def _drop_staged(engine: Engine, names: list[str]) -> None:

@@ -16,33 +16,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from core_py.failpoints import FailPoints
 from core_py.ports import Clock, Random, Workers
 from core_py.region_errors import RegionNotFound
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
 from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
-from tikv_py.engine.port import CF_DEFAULT, Engine, WriteBatch
-from tikv_py.raft.messages import Message, MsgType, StateRole
+from tikv_py.engine.port import CF_DEFAULT, Engine
+from tikv_py.failpoints import POINTS
+from tikv_py.raft.messages import Entry, Message, MsgType, StateRole
 from tikv_py.raft.ready import Ready
-from tikv_py.raftstore import codec, keys, lifecycle
+from tikv_py.raftstore import codec, keys, lifecycle, merge
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings
+from tikv_py.raftstore.consistency import ConsistencyChecks
 from tikv_py.raftstore.entry_cache import CacheBudget
+from tikv_py.raftstore.hibernation import Hibernation
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.router import RaftRouter
 from tikv_py.raftstore.snapshots import SnapshotManager
-
-
-@dataclass(slots=True)
-class _Unsynced:
-    """A Ready whose entries are written but not yet durable."""
-
-    peer: Peer
-    number: int
-    messages: tuple[Message, ...]
+from tikv_py.raftstore.turn import Answers, Turn, Unsynced
 
 
 class StoreListener:
@@ -80,6 +75,7 @@ class Store:
         rng: Random,
         workers: Workers,
         on_failure: Callable[[BaseException], None] | None = None,
+        fail: FailPoints | None = None,
         snapshots: SnapshotSettings | None = None,
     ) -> None:
         self.store_id = store_id
@@ -89,21 +85,28 @@ class Store:
         self.clock = clock
         self.rng = rng
         self.workers = workers
+        self.fail = fail or FailPoints(POINTS, rng=rng)
         self.listener = StoreListener()
         self.peers: dict[int, Peer] = {}
         self.tombstones: dict[int, metapb_pb2.Region] = {}
+        self.merged: dict[int, metapb_pb2.Region] = {}
+        """Of tombstones: the region that theirs became a part of, as it was right after that."""
+        self.closed: set[int] = set()
+        """Regions whose merge is under way."""
         self.unsettled: dict[int, metapb_pb2.Region | None] = {}
         """Regions whose birth or death is not durable yet, with the range they hold (see `lifecycle`)."""
         self.started = False
         self.may_have_promised = False
         """Peers of this store may have told leaders before its start that they would not vote for others."""
         self.entry_cache = CacheBudget(config.raft_entry_cache_size)
+        self.hibernation = Hibernation(self)
         self.snapshots = SnapshotManager(self, snapshots or SnapshotSettings())
+        self.consistency = ConsistencyChecks(self)
         self.scope = TaskScope("store", on_failure=on_failure)
         self._inbox: list[serverpb.RaftMessage] = []
         self._dirty: set[int] = set()
         self._wake = asyncio.Event()
-        self._unsynced: list[_Unsynced] = []
+        self._unsynced: list[Unsynced] = []
         self._must_sync = False
         self._sync_wake = asyncio.Event()
         self._ticked_until = self._started_at = clock.monotonic()
@@ -119,6 +122,7 @@ class Store:
         self.scope.spawn(self._run_sync(), name="store sync")
         self.scope.spawn(self._run_ticks(), name="store ticks")
         self.scope.spawn(self._run_log_gc(), name="store log gc")
+        self.scope.spawn(self.hibernation.watch_stores(self.router.is_alive), name="store watch")
 
     async def stop(self) -> None:
         """Stop the loop; what was not answered fails."""
@@ -135,6 +139,8 @@ class Store:
 
     def activate(self, region_id: int) -> None:
         """The peer has work (a proposal, a read, an answer)."""
+        if self.hibernation.is_asleep(region_id):
+            self.hibernation.wake(self.peers[region_id])
         self._dirty.add(region_id)
         self._wake.set()
 
@@ -155,17 +161,22 @@ class Store:
         return self.may_have_promised and self.clock.monotonic() - self._started_at < timeout_s
 
     def catch_up(self) -> None:
-        """Give the peers every tick that is due by the clock; an election timeout's worth is as good as any more."""
+        """Give awake peers every tick that is due by the clock; an election timeout's worth is as good as any more."""
         interval = float(self.config.raft_base_tick_interval)
         due = int((self.clock.monotonic() - self._ticked_until) / interval + 1e-6)
         if due <= 0:
             return
         self._ticked_until += due * interval
-        for region_id, peer in self.peers.items():
+        for region_id in list(self.hibernation.awake):
+            peer = self.peers[region_id]
             for _ in range(min(due, self.config.raft_election_timeout_ticks)):
                 peer.node.tick()
+            self.hibernation.after_tick(peer)
             self._dirty.add(region_id)
-        self._wake.set()
+        for region_id in sorted(self.closed):
+            merge.pursue(self, self.peers[region_id])
+        if self.hibernation.awake:
+            self._wake.set()
 
     async def _run(self) -> None:
         while True:
@@ -184,7 +195,9 @@ class Store:
     async def _run_log_gc(self) -> None:
         while True:
             await asyncio.sleep(float(self.config.raft_log_gc_tick_interval))
-            for peer in self.peers.values():
+            self.hibernation.wake_long_sleepers()
+            for region_id in list(self.hibernation.awake):
+                peer = self.peers[region_id]
                 lifecycle.propose_log_gc(self, peer)
                 lifecycle.ask_whether_removed(self, peer)
 
@@ -201,7 +214,7 @@ class Store:
                 self._persisted(one)
             self._wake.set()
 
-    def _persisted(self, one: _Unsynced) -> None:
+    def _persisted(self, one: Unsynced) -> None:
         peer = one.peer
         peer.unsynced -= 1
         if peer.destroyed:
@@ -220,9 +233,7 @@ class Store:
         inbox, self._inbox = self._inbox, []
         for message in inbox:
             lifecycle.handle_message(self, message)
-        raft_batch, kv_batch = self.raft_db.batch(), self.kv_db.batch()
-        unsynced: list[_Unsynced] = []
-        answers: list[tuple[Peer, list[tuple[asyncio.Future[Applied], Applied]]]] = []
+        turn = Turn(self.raft_db.batch(), self.kv_db.batch())
         dirty, self._dirty = sorted(self._dirty), set()
         for region_id in dirty:
             peer = self.peers.get(region_id)
@@ -232,31 +243,29 @@ class Store:
                 peer.propose_pending()
             rounds = 0
             while peer.node.has_ready() and peer.snapshot is None and not peer.destroyed:
-                self._collect(peer, peer.node.ready(), (raft_batch, kv_batch), unsynced, answers)
+                self._collect(peer, peer.node.ready(), turn)
                 rounds += 1
                 if rounds >= 16:  # the rest takes another turn, so that one region does not starve the others
                     self._dirty.add(region_id)
                     self._wake.set()
                     break
         self.snapshots.end_turn()
-        self.raft_db.write(raft_batch)
-        if unsynced:
-            self._unsynced += unsynced
+        self._write(turn)
+
+    def _write(self, turn: Turn) -> None:
+        self.raft_db.write(turn.raft_batch)
+        if turn.unsynced:
+            self._unsynced += turn.unsynced
+            self._must_sync |= turn.must_sync
             self._sync_wake.set()
-        self.kv_db.write(kv_batch)
-        for peer, done in answers:
+        self.kv_db.write(turn.kv_batch)
+        for peer, done in turn.answers:
             peer.unwritten = False
             self._answer(peer, done)
+        for peer in turn.closed:
+            merge.pursue(self, peer)
 
-    def _collect(
-        self,
-        peer: Peer,
-        ready: Ready,
-        batches: tuple[WriteBatch, WriteBatch],
-        unsynced: list[_Unsynced],
-        answers: list[tuple[Peer, list[tuple[asyncio.Future[Applied], Applied]]]],
-    ) -> None:
-        raft_batch, kv_batch = batches
+    def _collect(self, peer: Peer, ready: Ready, turn: Turn) -> None:
         self.send(peer, ready.messages)
         if ready.soft_state is not None:
             self._role_changed(peer)
@@ -264,48 +273,69 @@ class Store:
         if ready.hard_state is not None:
             storage.hard_state = ready.hard_state
         if ready.snapshot is not None:
-            self.snapshots.begin(peer, ready.number, ready.snapshot, raft_batch)
+            self.snapshots.begin(peer, ready.number, ready.snapshot, turn.raft_batch)
         if ready.entries:
-            storage.append(raft_batch, ready.entries)
+            storage.append(turn.raft_batch, ready.entries)
         if ready.entries or ready.hard_state is not None:
-            storage.put_raft_state(raft_batch)
+            storage.put_raft_state(turn.raft_batch)
         peer.unsynced += 1
-        unsynced.append(_Unsynced(peer, ready.number, ready.persisted_messages))
-        self._must_sync |= ready.must_sync
+        turn.unsynced.append(Unsynced(peer, ready.number, ready.persisted_messages))
+        turn.must_sync |= ready.must_sync
         if ready.committed_entries:
-            done = self._apply(peer, ready, kv_batch)
-            answers.append((peer, done))
+            self.apply_entries(peer, ready.committed_entries, turn)
         for read in ready.read_states:
             peer.on_read_state(read.index, read.context)
 
-    def _apply(self, peer: Peer, ready: Ready, kv_batch: WriteBatch) -> list[tuple[asyncio.Future[Applied], Applied]]:
-        """Apply committed entries; the futures are answered once the batch is written."""
+    def apply_entries(
+        self, peer: Peer, entries: tuple[Entry, ...] | list[Entry], turn: Turn, *, by_core: bool = True
+    ) -> None:
+        """Apply committed entries; who waits for them is answered once the batch is written.
+
+        `by_core`: the peer's Raft node handed them out. It did not when a merge finishes the log of a peer that is about to end.
+        """
         storage = peer.storage
-        done: list[tuple[asyncio.Future[Applied], Applied]] = []
-        for entry in ready.committed_entries:
+        done: Answers = []
+        turn.answers.append((peer, done))
+        peer.unwritten = True
+        for entry in entries:
             proposal = peer.take_proposal(entry.index, entry.term)
-            outcome = peer.applier.apply(kv_batch, entry, None if proposal is None else proposal.local)
+            outcome = peer.applier.apply(turn.kv_batch, entry, None if proposal is None else proposal.local)
             storage.apply_state.applied_index = entry.index
             storage.applied_term = entry.term
-            peer.flow.written_bytes += outcome.written_bytes
-            peer.flow.written_keys += outcome.written_keys
-            peer.approximate_size += outcome.written_bytes
-            peer.approximate_keys += outcome.written_keys
+            peer.count_written(outcome)
             if proposal is not None:
                 done += [(future, outcome) for future in proposal.futures]
-            if outcome.new_regions:
-                lifecycle.create_split_peers(self, peer, outcome.new_regions, kv_batch)
-            if outcome.region_changed:
-                lifecycle.region_changed(self, peer, kv_batch)
-            if outcome.compact_to is not None:
-                self.scope.spawn(self._truncate_log(peer, outcome.compact_to[0]), name="log truncation")
-            peer.node.advance_apply_to(entry.index)
+            self._take_outcome(peer, outcome, turn)
+            if by_core and not peer.destroyed:
+                peer.node.advance_apply_to(entry.index)
             if peer.destroyed:
-                return done
-        storage.put_apply_state(kv_batch)
-        peer.unwritten = True
-        self.listener.on_apply(peer, len(ready.committed_entries))
-        return done
+                return
+            if outcome.compute_hash and by_core:
+                self._begin_check(peer, turn)
+        storage.put_apply_state(turn.kv_batch)
+        self.listener.on_apply(peer, len(entries))
+
+    def _begin_check(self, peer: Peer, turn: Turn) -> None:
+        """Write what the turn has up to this entry, so that a view shows the region's data as of it and nothing behind it."""
+        peer.storage.put_apply_state(turn.kv_batch)
+        self.raft_db.write(turn.raft_batch)
+        self.kv_db.write(turn.kv_batch)
+        self.consistency.on_compute_hash(peer, peer.storage.apply_state.applied_index)
+
+    def _take_outcome(self, peer: Peer, outcome: Applied, turn: Turn) -> None:
+        """What an entry changed beyond its own region's data."""
+        if outcome.new_regions:
+            lifecycle.create_split_peers(self, peer, outcome.new_regions, turn.kv_batch)
+        if outcome.commit_merge is not None:
+            merge.commit(self, peer, outcome.commit_merge, turn)
+        if outcome.region_changed:
+            lifecycle.region_changed(self, peer, turn.kv_batch)
+            if peer.storage.merge is not None:
+                turn.closed.append(peer)
+        if outcome.verify_hash is not None:
+            self.consistency.on_verify_hash(peer, outcome.verify_hash.index, outcome.verify_hash.hash)
+        if outcome.compact_to is not None:
+            self.scope.spawn(self._truncate_log(peer, outcome.compact_to[0]), name="log truncation")
 
     def _answer(self, peer: Peer, done: list[tuple[asyncio.Future[Applied], Applied]]) -> None:
         for future, outcome in done:
@@ -358,6 +388,15 @@ class Store:
                 self.snapshots.send(peer, target, wire)
             else:
                 self.router.send(target.store_id, wire)
+
+    def send_extra(self, peer: Peer, target: metapb_pb2.Peer, extra: serverpb.ExtraMessage) -> None:
+        """Send a message that is not the Raft node's; it tells the peer's term."""
+        wire = serverpb.RaftMessage(region_id=peer.region.id, extra_msg=extra)
+        wire.message.term = peer.node.term
+        wire.from_peer.CopyFrom(peer.meta())
+        wire.to_peer.CopyFrom(target)
+        wire.region_epoch.CopyFrom(peer.region.region_epoch)
+        self.router.send(target.store_id, wire)
 
     def find(self, region_id: int) -> Peer:
         """The peer of a region. Raises RegionNotFound."""

@@ -1,4 +1,4 @@
-"""`tikv-py`: the command line of a storage node."""
+"""`tikv-py`: the command line of a storage node; `tikv-py ctl` looks into one."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from prometheus_client import CollectorRegistry
 
 from core_py.errors import DbError
 from core_py.runtime import cli, lifecycle
-from core_py.runtime.clock import SystemClock
+from core_py.runtime.clock import SystemClock, block
 from core_py.runtime.grpc_transport import GrpcTransport
 from core_py.runtime.imports import refuse_unused
+from core_py.runtime.log import get_logger
 from core_py.runtime.status_server import StatusServer
 from core_py.runtime.workers import ThreadWorkers
+from tikv_py.ctl.app import app as ctl
 from tikv_py.engine.port import CF_DEFAULT
 from tikv_py.engine.rocks import RocksEngine
 from tikv_py.server.app import NodePorts, TikvServer
 from tikv_py.server.config import TikvConfig
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(ctl, name="ctl")
 RAFT_CACHE_BYTES = 8 << 20
 RAFT_MEMTABLES_BYTES = 48 << 20  # log entries live in memory anyway until they are applied
 
@@ -49,6 +52,7 @@ class TikvProcess:
             clock=SystemClock(),
             rng=random.Random(os.urandom(16)),
             disk_use=lambda: _disk_use(directory),
+            block=block,
         )
         self._server = TikvServer(settings, ports, registry=self._registry, on_failure=stopper.request)
         self._status: StatusServer | None = None
@@ -56,6 +60,9 @@ class TikvProcess:
     async def start(self) -> None:
         """Serve."""
         try:
+            self._server.fail.configure_all(os.environ.get("FAILPOINTS", ""))
+            if self._server.fail.armed:
+                get_logger().warn("failpoints are armed", points=str(self._server.fail.list()))
             await self._server.start()
             address = self._settings.server.status_addr
             if address:
@@ -116,8 +123,9 @@ def _disk_use(directory: Path) -> tuple[int, int]:
     return usage.total, usage.free
 
 
-@app.command()
+@app.callback(invoke_without_command=True)
 def run(
+    context: typer.Context,
     config_file: Annotated[str | None, typer.Option("--config", "-C", help="TOML configuration file")] = None,
     pd_endpoints: Annotated[
         str | None, typer.Option("--pd-endpoints", "--pd", help="PD addresses, comma-separated")
@@ -133,6 +141,8 @@ def run(
     version: Annotated[bool, typer.Option("--version", "-V", help="show the version and exit")] = False,
 ) -> None:
     """Run a storage node: replicated regions on RocksDB, transactions, push-down."""
+    if context.invoked_subcommand is not None:
+        return
     if version:
         typer.echo(cli.version_text("tikv-py"))
         return

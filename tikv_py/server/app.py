@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 
 from core_py.errors import PdError, RpcError
+from core_py.failpoints import FailPoints
 from core_py.ports import Clock, Listener, Random, Transport, Workers
 from core_py.runtime.log import get_logger
 from protos.kvproto import metapb_pb2
 from tikv_py.client.pd.client import PdClient
 from tikv_py.coprocessor.service import CoprocessorService
 from tikv_py.engine.port import Engine
+from tikv_py.failpoints import POINTS
 from tikv_py.raftstore.router import RaftRouter
 from tikv_py.raftstore.store import Store
 from tikv_py.server.bootstrap import bootstrap_cluster, identify
@@ -43,6 +45,8 @@ class NodePorts:
     clock: Clock
     rng: Random
     disk_use: DiskUse
+    block: Callable[[float], None] | None = None
+    """Stops the calling thread for seconds, for failpoints; None where time is virtual and no thread may stop."""
 
 
 class TikvServer:
@@ -58,9 +62,11 @@ class TikvServer:
     ) -> None:
         self.config = config
         self._ports = ports
+        self.registry = registry
         self._metrics = StoreMetrics(registry)
         self._on_failure = on_failure
         self.pd = PdClient(ports.transport, config.pd.endpoints, ports.clock)
+        self.fail = FailPoints(POINTS, rng=ports.rng, block=ports.block)
         self.store: Store | None = None
         self._services: NodeServices | None = None
         self._listener: Listener | None = None
@@ -82,6 +88,7 @@ class TikvServer:
             rng=ports.rng,
             workers=ports.workers,
             on_failure=self._on_failure,
+            fail=self.fail,
             snapshots=config.server.snapshot_settings(lambda: ports.disk_use()[1]),
         )
         store.router = RaftRouter(
@@ -91,14 +98,15 @@ class TikvServer:
             self._unreachable,
             self._on_failure,
             max_snapshots=config.server.concurrent_send_snap_limit,
+            fail=self.fail,
         )
         self._pd_worker = PdWorker(store, self.pd, ports.clock, self._metrics, ports.disk_use, self._on_failure)
-        services = self._services = NodeServices(store, self.pd, self._metrics, ports.clock)
+        services = self._services = NodeServices(store, self.pd, self._metrics, ports.clock, self.registry)
         coprocessor = CoprocessorService(services.access, ports.workers, self._metrics, ports.clock)
         self._listener = await ports.transport.serve(config.server.addr, services.services(coprocessor.commands()))
         self.address = config.server.advertise_addr or self._listener.address
         meta = self._meta(store_id)
-        await bootstrap_cluster(ports.kv_db, self.pd, meta)
+        await bootstrap_cluster(ports.kv_db, self.pd, meta, self.fail)
         await self.pd.put_store(meta)
         await store.start()
         self._pd_worker.start()

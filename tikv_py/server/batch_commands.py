@@ -13,7 +13,8 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from core_py.ports import CallContext
+from core_py.failpoints import UNARMED, FailPoints
+from core_py.ports import CallContext, StatusError
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
 from protos.kvproto import tikvpb_pb2
@@ -75,15 +76,16 @@ class _Outbox:
 class BatchCommandsService:
     """Serves the stream over a dispatcher."""
 
-    def __init__(self, dispatcher: Dispatcher, supported: frozenset[str]) -> None:
+    def __init__(self, dispatcher: Dispatcher, supported: frozenset[str], fail: FailPoints = UNARMED) -> None:
         self._dispatcher = dispatcher
+        self._fail = fail
         self._supported = supported
 
     async def serve(
         self, requests: AsyncIterator[tikvpb_pb2.BatchCommandsRequest], _context: CallContext
     ) -> AsyncIterator[tikvpb_pb2.BatchCommandsResponse]:
         """The stream's handler."""
-        outbox = _Outbox()
+        outbox, fail = _Outbox(), self._fail
         scope = TaskScope("batch commands", on_failure=lambda error: self._failed(outbox, error))
         scope.spawn(self._read(requests, outbox))
         try:
@@ -91,6 +93,8 @@ class BatchCommandsService:
                 await outbox.wake.wait()
                 outbox.wake.clear()
                 while outbox.responses:
+                    if fail.armed and (reason := await fail.reach("batch_commands_send")) is not None:
+                        raise StatusError("UNAVAILABLE", f"failpoint: {reason}")
                     yield outbox.take()
                 if outbox.ended:
                     return
@@ -109,6 +113,8 @@ class BatchCommandsService:
     async def _read(self, requests: AsyncIterator[tikvpb_pb2.BatchCommandsRequest], outbox: _Outbox) -> None:
         try:
             async for batch in requests:
+                if self._fail.armed and await self._fail.reach("batch_commands_receive") is not None:
+                    continue
                 for request, request_id in zip(batch.requests, batch.request_ids, strict=False):
                     self._start(request, request_id, outbox)
                 await outbox.space.wait()

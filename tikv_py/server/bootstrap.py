@@ -8,6 +8,7 @@ what it prepared. Both steps may be repeated after a crash at any point.
 from __future__ import annotations
 
 from core_py.errors import StorageError
+from core_py.failpoints import UNARMED, FailPoints
 from core_py.runtime.log import get_logger
 from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
@@ -43,7 +44,7 @@ async def identify(kv_db: Engine, pd: PdClient) -> int:
     return store_id
 
 
-async def bootstrap_cluster(kv_db: Engine, pd: PdClient, store: metapb_pb2.Store) -> None:
+async def bootstrap_cluster(kv_db: Engine, pd: PdClient, store: metapb_pb2.Store, fail: FailPoints = UNARMED) -> None:
     """Make the first region if the cluster has none."""
     prepared = kv_db.get(CF_DEFAULT, PREPARE_KEY)
     if prepared is None:
@@ -56,6 +57,8 @@ async def bootstrap_cluster(kv_db: Engine, pd: PdClient, store: metapb_pb2.Store
     else:
         region = metapb_pb2.Region.FromString(prepared)
     try:
+        if fail.armed:
+            await fail.reach("bootstrap_prepared")
         await pd.bootstrap(store, region)
         get_logger().info("cluster bootstrapped", region=region.id, store=store.id)
         accepted = True
@@ -63,6 +66,8 @@ async def bootstrap_cluster(kv_db: Engine, pd: PdClient, store: metapb_pb2.Store
         # By another store, or by this one just before it crashed: PD knows which region is the first.
         known = await pd.get_region_by_id(region.id)
         accepted = known is not None and any(peer.store_id == store.id for peer in known.region.peers)
+    if fail.armed:
+        await fail.reach("bootstrap_decided")
     _finish(kv_db, region, keep=accepted)
 
 

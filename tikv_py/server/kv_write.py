@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from core_py.region_errors import ServerIsBusy
 from protos.kvproto import kvrpcpb_pb2 as pb
 from tikv_py.engine.port import CF_LOCK, DATA_CFS
 from tikv_py.mvcc import keys
@@ -44,9 +45,13 @@ class KvWriteService:
         self._access = access
         self._scheduler = scheduler
         self._engine = access.store.kv_db
+        self._fail = access.store.fail
 
     async def prewrite(self, request: pb.PrewriteRequest) -> pb.PrewriteResponse:
         """KvPrewrite. Async commit and one-phase commit are declined by answering zero timestamps."""
+        fail = self._fail
+        if fail.armed and (reason := await fail.reach("kv_prewrite")) is not None:
+            raise ServerIsBusy(f"failpoint: {reason}")
         mutations = [_mutation(request, at) for at in range(len(request.mutations))]
         props = PrewriteProps(
             primary=request.primary_lock,
@@ -80,6 +85,9 @@ class KvWriteService:
 
     async def commit(self, request: pb.CommitRequest) -> pb.CommitResponse:
         """KvCommit."""
+        fail = self._fail
+        if fail.armed and (reason := await fail.reach("kv_commit")) is not None:
+            raise ServerIsBusy(f"failpoint: {reason}")
 
         def decide(txn: MvccTxn, reader: MvccReader) -> None:
             for key in request.keys:
@@ -93,6 +101,9 @@ class KvWriteService:
 
     async def batch_rollback(self, request: pb.BatchRollbackRequest) -> pb.BatchRollbackResponse:
         """KvBatchRollback."""
+        fail = self._fail
+        if fail.armed and (reason := await fail.reach("kv_batch_rollback")) is not None:
+            raise ServerIsBusy(f"failpoint: {reason}")
 
         def decide(txn: MvccTxn, reader: MvccReader) -> None:
             for key in request.keys:
@@ -106,6 +117,9 @@ class KvWriteService:
 
     async def cleanup(self, request: pb.CleanupRequest) -> pb.CleanupResponse:
         """KvCleanup: roll one key back, or say when it was committed."""
+        fail = self._fail
+        if fail.armed and (reason := await fail.reach("kv_cleanup")) is not None:
+            raise ServerIsBusy(f"failpoint: {reason}")
 
         def decide(txn: MvccTxn, reader: MvccReader) -> None:
             cleanup(txn, reader, request.key, request.current_ts, protect_rollback=True)
@@ -120,6 +134,9 @@ class KvWriteService:
 
     async def pessimistic_lock(self, request: pb.PessimisticLockRequest) -> pb.PessimisticLockResponse:
         """KvPessimisticLock, waiting for foreign locks within the request's limit."""
+        fail = self._fail
+        if fail.armed and (reason := await fail.reach("kv_pessimistic_lock")) is not None:
+            raise ServerIsBusy(f"failpoint: {reason}")
         props = pessimistic_lock.LockProps(
             request.primary_lock,
             request.start_version,
@@ -152,6 +169,9 @@ class KvWriteService:
 
     async def pessimistic_rollback(self, request: pb.PessimisticRollbackRequest) -> pb.PessimisticRollbackResponse:
         """KVPessimisticRollback; without keys, of all the transaction's locks in the region."""
+        fail = self._fail
+        if fail.armed and (reason := await fail.reach("kv_pessimistic_rollback")) is not None:
+            raise ServerIsBusy(f"failpoint: {reason}")
         user_keys = list(request.keys)
         if not user_keys:
             user_keys = [
@@ -169,6 +189,9 @@ class KvWriteService:
 
     async def heart_beat(self, request: pb.TxnHeartBeatRequest) -> pb.TxnHeartBeatResponse:
         """KvTxnHeartBeat."""
+        fail = self._fail
+        if fail.armed and (reason := await fail.reach("kv_txn_heart_beat")) is not None:
+            raise ServerIsBusy(f"failpoint: {reason}")
         primary = request.primary_lock
         try:
             ttl_ms = await self._scheduler.run(
@@ -183,6 +206,9 @@ class KvWriteService:
 
     async def check_txn_status(self, request: pb.CheckTxnStatusRequest) -> pb.CheckTxnStatusResponse:
         """KvCheckTxnStatus."""
+        fail = self._fail
+        if fail.armed and (reason := await fail.reach("kv_check_txn_status")) is not None:
+            raise ServerIsBusy(f"failpoint: {reason}")
         question = TxnStatusRequest(
             request.primary_key,
             request.lock_ts,
@@ -244,6 +270,10 @@ class KvWriteService:
         return pb.ResolveLockResponse()
 
     async def _resolve(self, context: pb.Context, user_keys: list[bytes], start_ts: int, commit_ts: int) -> None:
+        fail = self._fail
+        if fail.armed and (reason := await fail.reach("kv_resolve_lock_batch")) is not None:
+            raise ServerIsBusy(f"failpoint: {reason}")
+
         def decide(txn: MvccTxn, reader: MvccReader) -> None:
             for key in user_keys:
                 if commit_ts:

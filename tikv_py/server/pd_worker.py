@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from core_py.errors import DbError
+from core_py.errors import DbError, PdError
 from core_py.ports import Clock
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
@@ -41,6 +41,7 @@ class PdWorker(StoreListener):
         on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
         self._store = store
+        self._fail = store.fail
         self._pd = pd
         self._clock = clock
         self._metrics = metrics
@@ -88,6 +89,8 @@ class PdWorker(StoreListener):
 
     async def _report_split(self, regions: list[metapb_pb2.Region]) -> None:
         try:
+            if self._fail.armed and (reason := await self._fail.reach("pd_report_split")) is not None:
+                raise PdError(f"failpoint: {reason}")
             await self._pd.report_batch_split(regions)
         except DbError as error:  # the heartbeats of the new regions say the same
             get_logger().info("split not reported", error=str(error))
@@ -95,6 +98,8 @@ class PdWorker(StoreListener):
     async def _store_heartbeats(self) -> None:
         while True:
             try:
+                if self._fail.armed and (reason := await self._fail.reach("pd_store_heartbeat")) is not None:
+                    raise PdError(f"failpoint: {reason}")
                 await self._pd.store_heartbeat(self._store_stats())
                 self._metrics.pd_heartbeat.labels("store").inc()
             except DbError as error:
@@ -144,6 +149,8 @@ class PdWorker(StoreListener):
             if peer is None or not peer.is_leader:
                 continue
             try:
+                if self._fail.armed and (reason := await self._fail.reach("pd_region_heartbeat")) is not None:
+                    raise PdError(f"failpoint: {reason}")
                 await self._stream.send(self._heartbeat(peer))
                 self._metrics.pd_heartbeat.labels("region").inc()
             except DbError as error:
@@ -165,6 +172,8 @@ class PdWorker(StoreListener):
             keys_read=flow.read_keys,
         )
         now = self._clock.monotonic()
+        if self._store.hibernation.is_asleep(peer.region.id):
+            return request  # the members are silent because all is well
         for meta in peer.region.peers:
             if meta.id == peer.peer_id:
                 continue
@@ -191,6 +200,8 @@ class PdWorker(StoreListener):
 
     async def _obey(self, peer: Peer, response: pdpb_pb2.RegionHeartbeatResponse) -> None:
         try:
+            if self._fail.armed and (reason := await self._fail.reach("pd_command")) is not None:
+                raise PdError(f"failpoint: {reason}")
             if response.HasField("change_peer"):
                 change = response.change_peer
                 await admin.change_peers(self._store, peer, [(change.change_type, change.peer)])
@@ -199,6 +210,8 @@ class PdWorker(StoreListener):
                 await admin.change_peers(self._store, peer, changes)
             elif response.HasField("transfer_leader"):
                 admin.transfer_leader(self._store, peer, response.transfer_leader.peer)
+            elif response.HasField("merge"):
+                await admin.merge_region(self._store, peer, response.merge.target)
             elif response.HasField("split_region") and response.split_region.keys:
                 await split_region(self._store, self._pd, peer, list(response.split_region.keys))
         except DbError as error:
@@ -210,6 +223,11 @@ async def split_region(store: Store, pd: PdClient, peer: Peer, split_keys: list[
 
     Raises region errors, PdError, AdminRefused.
     """
+    fail = store.fail
+    if fail.armed and (reason := await fail.reach("split_before_ids")) is not None:
+        raise PdError(f"failpoint: {reason}")
     ids = await pd.ask_batch_split(peer.region, len(split_keys))
+    if fail.armed and (reason := await fail.reach("split_before_propose")) is not None:
+        raise PdError(f"failpoint: {reason}")
     splits = [(key, one.new_region_id, list(one.new_peer_ids)) for key, one in zip(split_keys, ids, strict=True)]
     return await admin.split(store, peer, splits)

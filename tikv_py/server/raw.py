@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from core_py.errors import DbError
-from core_py.region_errors import KeyNotInRegion
+from core_py.region_errors import KeyNotInRegion, ServerIsBusy
 from protos.kvproto import kvrpcpb_pb2 as pb
 from tikv_py.engine.port import CF_DEFAULT, CF_LOCK, CF_WRITE, Pair
 from tikv_py.mvcc.txn import Modify
@@ -44,6 +44,7 @@ class RawService:
     def __init__(self, access: RegionAccess, latches: Latches) -> None:
         self._access = access
         self._store = access.store
+        self._fail = access.store.fail
         self._engine = access.store.kv_db
         self._latches = latches
 
@@ -86,6 +87,8 @@ class RawService:
         peer = self._access.leader(context)
         for modify in modifies:
             check_key(peer.region, modify.key[1:])
+        if self._fail.armed and (reason := self._fail.hit("raw_write")) is not None:
+            raise ServerIsBusy(f"failpoint: {reason}")
         future = peer.write(modifies, [])
         self._store.activate(peer.region.id)
         return future
@@ -188,6 +191,8 @@ class RawService:
         """RawCompareAndSwap."""
         latch = await self._latches.acquire([request.key])
         try:
+            if self._fail.armed and (reason := await self._fail.reach("raw_cas_after_latch")) is not None:
+                raise ServerIsBusy(f"failpoint: {reason}")
             peer = await self._access.readable(request.context)
             check_key(peer.region, request.key)
             cf, key = family(request.cf), b"z" + request.key

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from core_py.codec import memcomparable
 from core_py.ports import CallContext, Clock, Handler, Service, StatusError
 from core_py.region_errors import RegionError
@@ -13,6 +15,7 @@ from protos.kvproto import kvrpcpb_pb2, raft_serverpb_pb2, tikvpb_pb2
 from tikv_py.client.pd.client import PdClient
 from tikv_py.raftstore.store import Store
 from tikv_py.server.batch_commands import BatchCommandsService
+from tikv_py.server.debug import DebugService
 from tikv_py.server.dispatch import Command, Dispatcher
 from tikv_py.server.kv_read import KvReadService
 from tikv_py.server.kv_write import KvWriteService
@@ -28,13 +31,17 @@ MAX_SPLIT_KEYS = 2048
 class NodeServices:
     """Everything a node answers. `coprocessor` serves push-down requests."""
 
-    def __init__(self, store: Store, pd: PdClient, metrics: StoreMetrics, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, pd: PdClient, metrics: StoreMetrics, clock: Clock, registry: CollectorRegistry
+    ) -> None:
         self._store = store
+        self._fail = store.fail
         self._pd = pd
         self._metrics = metrics
         self.access = RegionAccess(store)
         self.scheduler = Scheduler(self.access, clock)
         self._clock = clock
+        self._debug = DebugService(store, pd.cluster_id, registry)
         self._dispatcher: Dispatcher | None = None
         self.serving = True
 
@@ -42,16 +49,17 @@ class NodeServices:
         """The services to register; `extra` are commands of other packages (the coprocessor's)."""
         commands = {**self._txn_commands(), **self._raw_commands(), **extra}
         self._dispatcher = Dispatcher(commands, self._metrics, self._clock)
-        batch = BatchCommandsService(self._dispatcher, frozenset(commands))
+        batch = BatchCommandsService(self._dispatcher, frozenset(commands), self._fail)
         handlers: dict[str, Handler] = {name: self._unary(name) for name in commands}
         handlers["BatchCommands"] = batch.serve
         handlers["BatchRaft"] = self._batch_raft
         handlers["Raft"] = self._raft
-        handlers["Snapshot"] = lambda chunks, _context: self._store.snapshots.receive(chunks)
+        handlers["Snapshot"] = self._snapshot
         health: dict[str, Handler] = {"Check": self._health}
         return [
             Service(tikvpb_pb2.DESCRIPTOR.services_by_name["Tikv"], handlers),
             Service(health_pb2.DESCRIPTOR.services_by_name["Health"], health),
+            self._debug.service(),
         ]
 
     def _unary(self, name: str) -> Handler:
@@ -136,6 +144,8 @@ class NodeServices:
         async for batch in batches:
             for message in batch.msgs:
                 self._check_store(message)
+                if self._fail.armed and self._fail.hit("raft_message_receive") is not None:
+                    continue
                 self._store.deliver(message)
             self._metrics.raft_messages.inc(len(batch.msgs))
         return raft_serverpb_pb2.Done()
@@ -147,6 +157,13 @@ class NodeServices:
             self._check_store(message)
             self._store.deliver(message)
         return raft_serverpb_pb2.Done()
+
+    async def _snapshot(
+        self, chunks: AsyncIterator[raft_serverpb_pb2.SnapshotChunk], _context: CallContext
+    ) -> raft_serverpb_pb2.Done:
+        if self._fail.armed and (reason := await self._fail.reach("snapshot_receive")) is not None:
+            raise StatusError("UNAVAILABLE", f"failpoint: {reason}")
+        return await self._store.snapshots.receive(chunks)
 
     def _check_store(self, message: raft_serverpb_pb2.RaftMessage) -> None:
         """A sender with an old address must resolve it again."""

@@ -11,6 +11,7 @@ import asyncio
 from core_py.region_errors import (
     EpochNotMatch,
     MismatchPeerId,
+    ProposalInMergingMode,
     ReadIndexNotReady,
     RegionError,
     RegionNotInitialized,
@@ -31,6 +32,7 @@ class RegionAccess:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._fail = store.fail
 
     def check(self, context: kvrpcpb_pb2.Context) -> Peer:
         """The peer the context names. Raises region errors; leadership is not asked for."""
@@ -43,6 +45,8 @@ class RegionAccess:
             raise RegionNotInitialized(context.region_id)
         if peer.snapshot is not None:
             raise ReadIndexNotReady(context.region_id, "a snapshot is being brought in")
+        if peer.storage.merge is not None:
+            raise ProposalInMergingMode(context.region_id)
         if context.peer.id and context.peer.id != peer.peer_id:
             raise MismatchPeerId(context.peer.id, peer.peer_id)
         epoch, current = context.region_epoch, peer.region.region_epoch
@@ -77,7 +81,8 @@ class RegionAccess:
         """The peer when it can be read at once; None when a barrier is needed. Raises region errors."""
         peer = self.check(context)
         self.store.catch_up()
-        if peer.can_read_locally():
+        lease_ignored = self._fail.armed and self._fail.hit("lease_read") is not None
+        if peer.can_read_locally() and not lease_ignored:
             return peer
         if not peer.is_leader and not context.replica_read:
             raise peer.not_leader()
@@ -88,6 +93,8 @@ class RegionAccess:
         peer = self.lease_peer(context)
         if peer is not None:
             return peer
+        if self._fail.armed and (reason := await self._fail.reach("read_index_wait")) is not None:
+            raise ReadIndexNotReady(context.region_id, f"failpoint: {reason}")
         peer = self.check(context)
         epoch = peer.region.region_epoch
         future = peer.read_index()

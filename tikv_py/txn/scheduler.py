@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from core_py.ports import Clock
+from core_py.region_errors import ServerIsBusy, UndeterminedResult
 from protos.kvproto import kvrpcpb_pb2
 from tikv_py.mvcc import keys
 from tikv_py.mvcc.errors import KeyIsLocked
@@ -47,6 +48,7 @@ class Scheduler:
         self._access = access
         self._store = access.store
         self._clock = clock
+        self._fail = access.store.fail
         self.latches = Latches()
         self.waiting = LockWaiting()
 
@@ -57,9 +59,14 @@ class Scheduler:
 
         `decide` raises TxnError to write nothing. Raises TxnError, region errors.
         """
+        fail = self._fail
+        if fail.armed and (reason := await fail.reach("scheduler_before_latch")) is not None:
+            raise ServerIsBusy(f"failpoint: {reason}")
         latch = await self.latches.acquire(user_keys)
         txn = MvccTxn(start_ts)
         try:
+            if fail.armed and (reason := await fail.reach("scheduler_after_latch")) is not None:
+                raise ServerIsBusy(f"failpoint: {reason}")
             peer = await self._access.readable(context)
             self._check_keys(peer, user_keys)
             if not peer.is_leader:
@@ -67,6 +74,9 @@ class Scheduler:
             result = decide(txn, MvccReader(self._store.kv_db))
             written = None
             if txn.modifies:
+                # Nothing may wait between the checks and the write, or they would no longer hold.
+                if fail.armed and (reason := fail.hit("scheduler_before_write")) is not None:
+                    raise ServerIsBusy(f"failpoint: {reason}")
                 written = peer.write(txn.modifies, [])
                 self._store.activate(peer.region.id)
         except BaseException:
@@ -78,12 +88,16 @@ class Scheduler:
         # From here on the write happens with or without the caller, so the latch is released by its outcome.
         written.add_done_callback(lambda done: self._finish(latch, txn, done))
         await asyncio.shield(written)
+        if fail.armed and await fail.reach("scheduler_after_write") is not None:
+            raise UndeterminedResult(context.region_id)
         return result
 
     def _finish(self, latch: Latch, txn: MvccTxn, written: asyncio.Future[Applied]) -> None:
         self.latches.release(latch)
         failed = written.cancelled() or written.exception() is not None
         if txn.unlocked and not failed:
+            if self._fail.armed and self._fail.hit("lock_waiters_wake") is not None:
+                return
             self.waiting.released(txn.unlocked)
 
     async def run_waiting(
@@ -103,6 +117,8 @@ class Scheduler:
                 left_ms = (deadline - self._clock.monotonic()) * 1000
                 if policy.timeout_ms < 0 or left_ms <= 0:
                     raise
+                if self._fail.armed and self._fail.hit("lock_wait_begin") is not None:
+                    raise
                 if not await self.waiting.wait(keys.data_key(error.user_key), left_ms):
                     raise
 
@@ -116,6 +132,9 @@ class Scheduler:
         self, context: kvrpcpb_pb2.Context, ranges: list[tuple[str, bytes, bytes]], bounds_key: bytes
     ) -> None:
         """Delete whole ranges, which no latch guards: the caller promises that nothing else uses them."""
+        fail = self._fail
+        if fail.armed and (reason := await fail.reach("delete_range_before_write")) is not None:
+            raise ServerIsBusy(f"failpoint: {reason}")
         peer = self._access.leader(context)
         check_key(peer.region, bounds_key)
         future = peer.write([], ranges)

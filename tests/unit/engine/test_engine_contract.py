@@ -110,6 +110,17 @@ def test_delete_range(engine: Engine) -> None:
     assert engine.approximate_size() > 0
 
 
+def test_compaction_changes_nothing_that_can_be_read(engine: Engine) -> None:
+    put(engine, CF_WRITE, *((b"k%03d" % i, b"v" * 100) for i in range(200)))
+    batch = engine.batch()
+    batch.delete_range(CF_WRITE, b"k050", b"k150")
+    engine.write(batch)
+    before = engine.scan(CF_WRITE, b"", b"")
+    for start, end in ((b"k010", b"k170"), (b"", b""), (b"x", b"")):
+        engine.compact(CF_WRITE, start, end)
+        assert engine.scan(CF_WRITE, b"", b"") == before
+
+
 def stage(engine: Engine, name: str, *slices: list[Pair]) -> None:
     run = engine.stage(name)
     for pairs in slices:

@@ -97,6 +97,7 @@ def test_no_fraction_of_a_tick_is_lost() -> None:
 
             class Ticked:
                 tick = staticmethod(count)
+                role = StateRole.FOLLOWER
 
             stand_in = type("StandIn", (), {"node": Ticked()})()
             one.store.peers = {REGION: stand_in}

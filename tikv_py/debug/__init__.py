@@ -1,0 +1,1 @@
+"""Looking into a store below raft: what its databases hold, and repairs of a stopped one."""
