@@ -329,6 +329,28 @@ async def split(nemesis: Nemesis, _node: Node) -> None:
         nemesis.note(f"no split: {type(error).__name__}", node, region.id)
 
 
+async def merge(nemesis: Nemesis, _node: Node) -> None:
+    """Merge a region into a neighbour that has a replica on the same store."""
+    leaders = nemesis.leaders()
+    if not leaders:
+        return
+    node, store, peer = nemesis.rng.choice(leaders)
+    start, end = peer.region.start_key, peer.region.end_key
+    regions = [other.region for other in store.peers.values() if other.storage.is_initialized]
+    neighbours = [
+        region for region in regions if (end and region.start_key == end) or (start and region.end_key == start)
+    ]
+    if not neighbours:
+        return
+    target = nemesis.rng.choice(neighbours)
+    nemesis.note(f"merge into {target.id}", node, peer.region.id)
+    try:
+        async with asyncio.timeout(PROPOSE_TIMEOUT_S):
+            await admin.merge_region(store, peer, target)
+    except (DbError, TimeoutError) as error:
+        nemesis.note(f"no merge: {type(error).__name__}", node, peer.region.id)
+
+
 CRASH = Action("crash", 10, crash)
 ACTIONS: tuple[Action, ...] = (
     CRASH,
@@ -347,5 +369,6 @@ ACTIONS: tuple[Action, ...] = (
     Action("drift", 4, drift),
     Action("transfer", 8, transfer),
     Action("split", 8, split),
+    Action("merge", 12, merge),
     Action("change members", 10, membership.change),
 )

@@ -29,10 +29,11 @@ from tests.support.storage_cluster import Node
 from tikv_py.engine.memory import MemoryEngine
 from tikv_py.engine.port import CF_DEFAULT, CF_RAFT
 from tikv_py.raft.messages import Message, MsgType, StateRole
-from tikv_py.raftstore import keys, snapshot
+from tikv_py.raftstore import keys
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.peer_storage import RAFT_INIT_LOG_INDEX, ApplyState, load_raft_state
 from tikv_py.raftstore.region import overlaps
+from tikv_py.raftstore.snapshot import PendingSnapshot
 from tikv_py.raftstore.store import Store
 
 
@@ -346,4 +347,4 @@ def truncated_index(raft_db: MemoryEngine, kv_db: MemoryEngine, region_id: int) 
     state = kv_db.get(CF_RAFT, keys.apply_state_key(region_id))
     truncated = ApplyState.from_bytes(state).truncated_index if state is not None else 0
     marker = raft_db.get(CF_DEFAULT, keys.pending_snapshot_key(region_id))
-    return max(truncated, snapshot.decode_pending_marker(marker)[1] if marker is not None else 0)
+    return max(truncated, PendingSnapshot.from_bytes(marker).index if marker is not None else 0)
