@@ -162,11 +162,17 @@ class Peer:
         return progress is not None and progress.match + 1 >= self.storage.first_index()
 
     def can_read_locally(self) -> bool:
-        """Whether the leader holds a lease and has applied its own term, so that its state is the newest."""
+        """Whether the leader holds a lease and has applied its own term, so that its state is the newest.
+
+        A quorum of followers may commit while the leader's own disk is slow, and show what they applied: the leader must have
+        applied it too.
+        """
+        applied = self.storage.apply_state.applied_index
         return (
             self.is_leader
             and self.storage.applied_term == self.node.term
-            and self.storage.apply_state.applied_index >= self._lease_from
+            and applied >= self._lease_from
+            and applied >= self.node.committed
             and self.node.in_lease()
         )
 

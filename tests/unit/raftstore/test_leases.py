@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 
 import pytest
 
 from core_py.region_errors import StaleCommand, UndeterminedResult
+from core_py.runtime.workers import InlineWorkers
 from core_py.sim.loop import run_virtual
-from tests.unit.raftstore.support import LEADER_TERM, REGION, Bench, bench, engines_with, first_region
+from tests.unit.raftstore.support import LEADER_TERM, OTHER, REGION, THIRD, Bench, bench, engines_with, first_region
+from tikv_py.mvcc.txn import Modify
 from tikv_py.raft.messages import Message, MsgType, StateRole
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.config import RaftstoreConfig
@@ -175,5 +178,44 @@ def test_reads_that_timed_out_are_forgotten() -> None:
         future.cancel()
         await asyncio.sleep(0)
         assert peer.reads == {}
+
+    run_virtual(main())
+
+
+class SlowDisk(InlineWorkers):
+    """Syncs end when they may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_end = asyncio.Event()
+
+    async def sync(self, function: Callable[[], None]) -> None:
+        await self.may_end.wait()
+        function()
+
+
+def test_a_leader_reads_nothing_locally_while_others_may_be_ahead_of_it() -> None:
+    """A quorum of followers commits without the leader's disk; they apply, and a read at one of them shows it."""
+
+    async def main() -> None:
+        async with bench() as one:
+            await make_leader(one)
+            one.store.workers = disk = SlowDisk()
+            written = one.peer.write([Modify("default", b"zk", b"v")], [])
+            one.store.activate(REGION)
+            await one.settle()
+            node = one.peer.node
+            for follower, store_id in ((12, OTHER), (13, THIRD)):
+                answer = one.message(Message(MsgType.APPEND_RESPONSE, 11, follower, node.term, index=node.last_index))
+                answer.from_peer.id, answer.from_peer.store_id = follower, store_id
+                one.store.deliver(answer)
+            await one.settle()
+            assert node.committed == node.last_index
+            assert not written.done()
+            assert not one.peer.can_read_locally()
+            disk.may_end.set()
+            await one.settle()
+            assert written.done()
+            assert one.peer.can_read_locally()
 
     run_virtual(main())
