@@ -16,6 +16,8 @@ from tests.sim.world import Options, SeedFailed
 WORKLOADS = {
     "raft": (raft_sim.simulate, Options()),
     "raft-short": (raft_sim.simulate, raft_sim.SHORT),
+    "raft-leases": (raft_sim.simulate, raft_sim.LEASES),
+    "raft-snapshots": (raft_sim.simulate, raft_sim.SNAPSHOTS),
     "bank": (bank_sim.simulate, Options()),
     "sql": (sql_sim.simulate, Options()),
 }

@@ -19,6 +19,7 @@ from core_py.sim.clock import LoopClock
 from protos.kvproto import kvrpcpb_pb2 as pb
 from tests.sim import world as worlds
 from tests.sim.linearizable import Kind, Operation, explain
+from tests.sim.nemesis import chosen_actions
 from tests.sim.world import Options, Outcome, World, check_replicas, error_name
 from tests.support.storage_cluster import PD_ADDRESS
 from tikv_py.client.errors import RawError, RegionStale
@@ -31,11 +32,27 @@ SWAPPED = [b"key%d" % number for number in range(3)]
 """Keys of compare-and-swaps: as in TiKV, all that write to them must ask for it (`for_cas`)."""
 PLAIN = [b"key%d" % number for number in range(3, 6)]
 KEYS = [*SWAPPED, *PLAIN]
-TIMEOUT_S = 2.0  # of one request
-BUDGET_MS = 4_000  # of one operation
-PAUSE_S = 0.1  # between a client's operations, at most
+TIMEOUT_S = 0.7  # of one request
+BUDGET_MS = 2_000  # of one operation
+PAUSE_S = 0.07  # between a client's operations, at most
 SHORT = Options("raft-short", stores=3, run_s=4.0, pace_s=0.35)
 """What `make test` runs by the hundred."""
+LEASES = Options(
+    "raft-leases",
+    stores=3,
+    run_s=4.0,
+    pace_s=0.2,
+    actions=chosen_actions(transfer=10, slow_links=6, pause=6, partition=4, heal=6, reorder=2),
+)
+"""Leaders come and go, nobody crashes."""
+SNAPSHOTS = Options(
+    "raft-snapshots",
+    stores=4,
+    run_s=5.0,
+    pace_s=0.3,
+    actions=chosen_actions(change_members=12, isolate=6, heal=8, crash=8, slow_disk=4, split=3, crash_all=4),
+)
+"""Replicas come and go, power is lost."""
 UNKNOWN = (RpcError, UndeterminedResult, RawError)
 
 
@@ -52,10 +69,11 @@ class Registers:
 
     async def run(self) -> Outcome:
         """Clients and faults together, then the judgement."""
-        async with await self.connect() as client:
+        async with await self.connect() as client, await self.connect() as other:
             async with asyncio.TaskGroup() as group:
                 for number in range(CLIENTS):
-                    group.create_task(self.client(client, f"client{number}"))
+                    # Two views of where regions and leaders are.
+                    group.create_task(self.client((client, other)[number % 2], f"client{number}"))
                 await self.world.nemesis.run(self.world.options.run_s)
                 self.stopping = True
             await check_replicas(self.world)

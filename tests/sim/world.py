@@ -81,7 +81,7 @@ class World:
         self.rng = random.Random(seed)
         self.fault = SeededFault(random.Random(self.rng.random()))
         self.trace = Trace(options.echo)
-        self.observer = Observer(self.trace, self.fault.stands)
+        self.observer = Observer(self.trace, self.fault.stands, self.fail)
         self.failure: BaseException | None = None
         self._failed = asyncio.Event()
         workers_rng = random.Random(seed + 1)
@@ -182,7 +182,7 @@ def simulate(
     async def main() -> Outcome:
         nonlocal world
         world = World(seed, options, split_keys or [])
-        with broken_invariants_go_to(world.fail), world.observer.watching_reads():
+        with broken_invariants_go_to(world.fail), world.observer.watching_peers():
             return await world.run(workload)
 
     try:
