@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bench.load import Result
 
-SCENARIOS = ("raw", "sql", "raftstore")
+SCENARIOS = ("raw", "sql", "raftstore", "regions")
 OUT = Path(__file__).parent / "out"
 
 

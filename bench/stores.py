@@ -124,3 +124,11 @@ def memory_mb(pid: int, kind: str) -> float:
         if line.startswith(kind + ":"):
             return int(line.split()[1]) / 1024
     raise ValueError(f"/proc/{pid}/status has no {kind}")
+
+
+def pss_bytes(pid: int) -> int:
+    """Memory of a process, shared pages counted by their share."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    raise ValueError(f"/proc/{pid}/smaps_rollup has no Pss")

@@ -131,8 +131,8 @@ class CallContext:
 
 
 # A handler takes (request, context), or (async iterator of requests, context) for a client stream, and returns an awaitable
-# of one response, or an async iterator of responses for a server stream. The four shapes cannot be told apart by type
-# here without repeating every method; `methods_of` says which one a name has.
+# of one response, or for a server stream an async generator of responses, which is closed at once when its caller goes away.
+# The four shapes cannot be told apart by type here without repeating every method; `methods_of` says which one a name has.
 Handler = Callable[[Any, CallContext], Awaitable[Any] | AsyncIterator[Any]]
 
 

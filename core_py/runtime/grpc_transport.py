@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any, NoReturn, cast
 
 import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from core_py.errors import ConfigError, DbError, DeadlineExceeded, InvariantViolation, RpcError
+from core_py.errors import ConfigError, DbError, DeadlineExceeded, InvariantViolation, RpcError, invariant
 from core_py.ports import CallContext, Handler, Listener, Method, Service, StatusError, StreamCall, methods_of
 from core_py.runtime import tasks
 
@@ -114,6 +114,36 @@ class _StreamUnary(GrpcStream):
         return message
 
 
+class _UnaryStream(GrpcStream):
+    """One request answered by a stream: grpc.aio wants the request when the call begins, so it begins with `send`."""
+
+    def __init__(self, begin: Callable[[Message], Any], path: str) -> None:
+        super().__init__(None, path)
+        self._begin = begin
+
+    async def send(self, message: Message) -> None:
+        """Send the request."""
+        if self._call is not None:
+            raise RpcError(f"{self._path}: the call takes one request", sent=False)
+        try:
+            self._call = self._begin(message)
+        except grpc.aio.UsageError as error:
+            raise RpcError(f"{self._path}: the channel is closed", sent=False) from error
+
+    async def receive(self) -> Any:
+        """The next message, or None at the end."""
+        invariant(self._call is not None, f"{self._path}: nothing was asked yet")
+        return await super().receive()
+
+    async def done_sending(self) -> None:
+        """Nothing more was going to be sent."""
+
+    def cancel(self) -> None:
+        """End the call, if it has begun."""
+        if self._call is not None:
+            self._call.cancel()
+
+
 class GrpcChannel:
     """`core_py.ports.Channel` to one address. Multicallables are kept per method: making one costs more than a call's encoding."""
 
@@ -153,6 +183,9 @@ class GrpcChannel:
 
     def stream(self, method: Method, *, metadata: Sequence[tuple[str, str]] = ()) -> StreamCall:
         """Open a stream."""
+        if not method.client_streaming:
+            begin = self._callable(method)
+            return _UnaryStream(lambda request: begin(request, metadata=metadata or None), method.path)
         try:
             call = self._callable(method)(metadata=metadata or None)
         except grpc.aio.UsageError as error:
@@ -258,8 +291,12 @@ def _adapt_unary(handler: Handler) -> Callable[[Any, Any], Any]:
 def _adapt_stream(handler: Handler) -> Callable[[Any, Any], AsyncIterator[Any]]:
     async def call(request: Any, context: Any) -> AsyncIterator[Any]:
         try:
-            async for response in cast("AsyncIterator[Any]", handler(request, _context(context))):
-                yield response
+            # Closed here and now when the caller goes away: what a handler holds must not wait for the garbage collector.
+            async with contextlib.aclosing(
+                cast("AsyncGenerator[Any, None]", handler(request, _context(context)))
+            ) as out:
+                async for response in out:
+                    yield response
         except (DbError, InvariantViolation) as error:
             await _abort(context, error)
 

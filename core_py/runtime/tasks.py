@@ -39,7 +39,7 @@ class TaskScope:
         on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
         self._name = name
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], None] = {}  # in the order of their start: so they are cancelled, too
         self._on_failure = on_failure
         self._failure: BaseException | None = None
         self._closing = False
@@ -50,7 +50,7 @@ class TaskScope:
             coroutine.close()
             raise RuntimeError(f"scope {self._name} is closed")
         task = asyncio.get_running_loop().create_task(coroutine, name=name or self._name)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._done)
         return task
 
@@ -58,7 +58,7 @@ class TaskScope:
         return len(self._tasks)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if task.cancelled():
             return
         error = task.exception()

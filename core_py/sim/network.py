@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Any, Protocol, cast
 
 from google.protobuf.message import Message
@@ -294,8 +295,9 @@ class MemoryStream:
                 argument = self._method.request.FromString(await self._up.get() or b"")
             answer = handler(argument, context)
             if self._method.server_streaming:
-                async for response in cast("AsyncIterator[Message]", answer):
-                    await self._send_down(response)
+                async with aclosing(cast("AsyncGenerator[Message, None]", answer)) as responses:
+                    async for response in responses:
+                        await self._send_down(response)
             else:
                 await self._send_down(await cast("Awaitable[Message]", answer))
         except Exception as error:  # noqa: BLE001 the RPC boundary: the caller gets it as a status

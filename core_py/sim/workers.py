@@ -17,18 +17,19 @@ class DelayedWorkers:
 
     def __init__(self, rng: Random, max_s: float) -> None:
         self._rng = rng
-        self._max_s = max_s
+        self.max_s = max_s
+        """May be changed at any time: the disk gets slow, or well again."""
         self._disk = asyncio.Lock()
 
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run a little later."""
-        await asyncio.sleep(self._rng.random() * self._max_s)
+        await asyncio.sleep(self._rng.random() * self.max_s)
         return function(*args)
 
     async def sync(self, function: Callable[[], None]) -> None:
         """Run when the disk is free, and a little later."""
         async with self._disk:
-            await asyncio.sleep(self._rng.random() * self._max_s)
+            await asyncio.sleep(self._rng.random() * self.max_s)
             function()
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from core_py.runtime.config import ByteSize, Seconds
 from core_py.runtime.workers import InlineWorkers
 from core_py.sim.loop import run_virtual
 from protos.kvproto import pdpb_pb2
+from tests.integration.test_region_merge import gone, merge
 from tests.integration.test_storage_cluster import eventually, raw_client, three_replicas, txn_client
 from tests.support.storage_cluster import FAST, StorageCluster, storage_cluster
 from tikv_py.raftstore.config import LoadSplitConfig, RaftstoreConfig
@@ -177,6 +178,19 @@ def test_a_new_leader_measures_before_it_believes_its_count() -> None:
         peers = await settled(cluster, total)
         assert len(peers) == 1
         await cluster.start_store(crashed)
+
+    run(body)
+
+
+def test_a_region_that_a_merge_made_too_large_splits_again() -> None:
+    async def body(cluster: StorageCluster) -> None:
+        await load(cluster, 1)
+        await split_at(cluster, [b"row-00040"])
+        total = await load(cluster, 80)
+        assert len(await settled(cluster, total)) == 2
+        merged, _ = await merge(cluster, b"row-00000", b"row-00079")
+        await gone(cluster, merged)
+        assert len(await settled(cluster, total)) == 2
 
     run(body)
 

@@ -10,7 +10,7 @@ import pytest
 
 from core_py.errors import DbError
 from core_py.sim.loop import run_virtual
-from tests.sim.nemesis import SeededFault
+from tests.sim.faults import SeededFault
 from tests.support.sql_cluster import Sql, SqlFront, sql_front, with_sql
 from tests.support.storage_cluster import StorageCluster, storage_cluster
 from tidb_py.session.storage import Transaction

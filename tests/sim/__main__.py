@@ -1,4 +1,4 @@
-"""`python -m tests.sim --seeds N --start S`: run the storage simulations for many seeds; a failing one is named."""
+"""`python -m tests.sim --seeds N --start S`: run the storage simulations for many seeds; a failing one is named and told."""
 
 from __future__ import annotations
 
@@ -6,12 +6,21 @@ import argparse
 import sys
 import traceback
 import warnings
+from dataclasses import replace
 
 import structlog
 
-from tests.sim import bank_sim, sql_sim, storage_sim
+from tests.sim import bank_sim, raft_sim, sql_sim
+from tests.sim.world import Options, SeedFailed
 
-WORKLOADS = {"raw": storage_sim.simulate, "bank": bank_sim.simulate, "sql": sql_sim.simulate}
+WORKLOADS = {
+    "raft": (raft_sim.simulate, Options()),
+    "raft-short": (raft_sim.simulate, raft_sim.SHORT),
+    "raft-leases": (raft_sim.simulate, raft_sim.LEASES),
+    "raft-snapshots": (raft_sim.simulate, raft_sim.SNAPSHOTS),
+    "bank": (bank_sim.simulate, Options()),
+    "sql": (sql_sim.simulate, Options()),
+}
 
 
 def main() -> int:
@@ -21,31 +30,31 @@ def main() -> int:
     parser.add_argument("--start", type=int, default=0)
     parser.add_argument("--workload", choices=[*WORKLOADS, "all"], default="all")
     parser.add_argument("--keep-going", action="store_true", help="name all failing seeds")
-    parser.add_argument("--log", action="store_true", help="show the servers' logs")
+    parser.add_argument("--trace", action="store_true", help="print every event")
+    parser.add_argument("--log", action="store_true", help="show the servers' logs and where a failure was raised")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     if not options.log:
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     failed = 0
     for seed in range(options.start, options.start + options.seeds):
-        for name, simulate in WORKLOADS.items():
+        for name, (simulate, size) in WORKLOADS.items():
             if options.workload not in (name, "all"):
                 continue
             try:
-                outcome = simulate(seed)
-            except BaseException as error:
-                if isinstance(error, KeyboardInterrupt):
-                    raise
-                traceback.print_exc()
-                print(f"{name} seed {seed} failed: {type(error).__name__}: {error}")
-                print(f"replay: python -m tests.sim --workload {name} --seeds 1 --start {seed} --log", flush=True)
+                outcome = simulate(seed, replace(size, echo=options.trace, name=name))
+            except SeedFailed as error:
+                if options.log:
+                    traceback.print_exception(error.cause)
+                print(error.told(with_trace=not options.trace), flush=True)
                 failed += 1
                 if not options.keep_going:
                     return 1
                 continue
+            checks = ", ".join(f"{count} {what}" for what, count in outcome.checks.items())
             print(
                 f"{name} seed {seed}: {outcome.writes} writes, {outcome.reads} reads, {len(outcome.faults)} faults,"
-                f" trace {outcome.trace_hash[:16]}",
+                f" {checks}, trace {outcome.trace_hash[:16]}",
                 flush=True,
             )
     return 1 if failed else 0

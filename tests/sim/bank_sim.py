@@ -9,15 +9,13 @@ its record, the balances are exactly what the records say, and all replicas are 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 
 from core_py.codec import memcomparable
 from core_py.errors import DbError
 from core_py.sim.clock import LoopClock
-from core_py.sim.loop import run_virtual
-from tests.sim.nemesis import Nemesis, SeededFault, check_replicas, faulty_cluster
-from tests.sim.storage_sim import HEAL_S, RUN_S, Outcome
+from tests.sim import world as worlds
+from tests.sim.world import Options, Outcome, World, check_replicas, error_name
 from tests.support.storage_cluster import PD_ADDRESS, StorageCluster
 from tikv_py.client.txn.client import TxnClient
 from tikv_py.client.txn.transaction import Transaction
@@ -31,39 +29,32 @@ AUDITORS = 3
 class Bank:
     """One run."""
 
-    def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed)
-        self.fault = SeededFault(random.Random(self.rng.random()))
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.rng = random.Random(world.rng.random())
         self.acknowledged: dict[bytes, bytes] = {}
         self.newest_commit = 0
-        self.trace = hashlib.sha256()
         self.audits = 0
         self.stopping = False
 
-    def note(self, text: str) -> None:
-        self.trace.update(f"{asyncio.get_running_loop().time():.6f} {text}\n".encode())
+    def note(self, text: str, who: str) -> None:
+        self.world.note(text, where=who)
 
-    async def run(self, seed: int) -> Outcome:
-        async with faulty_cluster(seed, self.fault) as cluster:
-            await asyncio.sleep(3)
-            keys = [memcomparable.encode(account) for account in ACCOUNTS]
-            nemesis = Nemesis(cluster, self.fault, self.rng, self.note, keys)
-            cluster.on_store_started = nemesis.watch
-            for node in cluster.nodes:
-                nemesis.watch(node)
-            async with await self.client(cluster, seed) as client:
-                async with client.begin() as txn:
-                    for account in ACCOUNTS:
-                        txn.put(account, b"%d" % OPENING)
-                async with asyncio.TaskGroup() as group:
-                    for number in range(TELLERS):
-                        group.create_task(self.teller(client, number))
-                    for number in range(AUDITORS):
-                        group.create_task(self.auditor(client, from_followers=number == 0))
-                    await nemesis.run(RUN_S)
-                    self.stopping = True
-            await self.check_end(cluster)
-        return Outcome(self.trace.hexdigest(), len(self.acknowledged), self.audits, nemesis.done)
+    async def run(self) -> Outcome:
+        cluster, seed = self.world.cluster, self.world.seed
+        async with await self.client(cluster, seed) as client:
+            async with client.begin() as txn:
+                for account in ACCOUNTS:
+                    txn.put(account, b"%d" % OPENING)
+            async with asyncio.TaskGroup() as group:
+                for number in range(TELLERS):
+                    group.create_task(self.teller(client, number))
+                for number in range(AUDITORS):
+                    group.create_task(self.auditor(client, from_followers=number == 0))
+                await self.world.nemesis.run(self.world.options.run_s)
+                self.stopping = True
+        await self.check_end(cluster)
+        return Outcome("", len(self.acknowledged), self.audits)
 
     async def client(self, cluster: StorageCluster, seed: int) -> TxnClient:
         transport = cluster.network.transport("client")
@@ -87,11 +78,11 @@ class Bank:
                 async with txn:
                     await self.transfer(txn, (source, target, amount), record, text)
             except DbError as error:
-                self.note(f"{record.decode()} {error.code}")
+                self.note(f"{record.decode()} {text.decode()}: {error_name(error)}", f"teller{number}")
             else:
                 self.acknowledged[record] = text
                 self.newest_commit = max(self.newest_commit, txn.commit_ts)
-                self.note(f"{record.decode()} ok")
+                self.note(f"{record.decode()} {text.decode()}: committed at {txn.commit_ts}", f"teller{number}")
             await asyncio.sleep(self.rng.random() * 0.15)
 
     async def transfer(self, txn: Transaction, move: tuple[bytes, bytes, int], record: bytes, text: bytes) -> None:
@@ -110,12 +101,12 @@ class Bank:
                 ts = await client.timestamp()
                 found = await client.snapshot(ts, replica_read=from_followers).batch_get(ACCOUNTS)
             except DbError as error:
-                self.note(f"audit {error.code}")
+                self.note(f"no audit: {error_name(error)}", "auditor")
             else:
                 total = sum(int(value) for value in found.values())
                 assert total == OPENING * len(ACCOUNTS), f"at {ts} the accounts hold {total}: {found}"
                 self.audits += 1
-                self.note(f"audit {ts}")
+                self.note(f"audit at {ts}", "auditor")
             await asyncio.sleep(self.rng.random() * 0.15)
 
     async def check_end(self, cluster: StorageCluster) -> None:
@@ -131,9 +122,14 @@ class Bank:
             assert not lost, f"acknowledged transfers are lost: {lost}"
             found = {key: int(value) async for key, value in snapshot.scan(b"account", b"accounu")}
             assert found == balances, f"the accounts hold {found}, the records say {balances}"
-        await check_replicas(cluster, HEAL_S)
+        await check_replicas(self.world)
 
 
-def simulate(seed: int) -> Outcome:
-    """Run one seed. Raises AssertionError or an exception group when something is wrong."""
-    return run_virtual(Bank(seed).run(seed))
+def simulate(seed: int, options: Options = Options()) -> Outcome:  # noqa: B008 frozen
+    """Run one seed. Raises SeedFailed."""
+
+    async def workload(world: World) -> Outcome:
+        return await Bank(world).run()
+
+    keys = [memcomparable.encode(account) for account in ACCOUNTS]
+    return worlds.simulate("bank", seed, workload, options, split_keys=keys)

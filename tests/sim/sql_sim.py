@@ -10,16 +10,14 @@ agree; replicas are equal. One seed, one hash.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 from typing import Any
 
 from core_py.codec import memcomparable, tablecodec
 from core_py.errors import DbError
 from core_py.sim.clock import LoopClock
-from core_py.sim.loop import run_virtual
-from tests.sim.nemesis import Nemesis, SeededFault, check_replicas, faulty_cluster
-from tests.sim.storage_sim import HEAL_S, RUN_S, Outcome
+from tests.sim import world as worlds
+from tests.sim.world import Options, Outcome, World, check_replicas, error_name
 from tests.support.sql_cluster import Sql, SqlFront
 from tests.support.storage_cluster import PD_ADDRESS, StorageCluster
 from tikv_py.client.txn.client import TxnClient
@@ -37,20 +35,19 @@ SCHEMA = (
 class SqlBank:
     """One run."""
 
-    def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed)
-        self.fault = SeededFault(random.Random(self.rng.random()))
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.rng = random.Random(world.rng.random())
         self.acknowledged: set[str] = set()
         self.refused: set[str] = set()
         self.owners: dict[int, str] = {}
         self.losers: set[tuple[int, str]] = set()
         self.bumps = [0, 0]  # acknowledged, unknown
-        self.trace = hashlib.sha256()
         self.audits = 0
         self.stopping = False
 
     def note(self, text: str) -> None:
-        self.trace.update(f"{asyncio.get_running_loop().time():.6f} {text}\n".encode())
+        self.world.note(text, where="sql")
 
     async def front(self, cluster: StorageCluster, number: int) -> SqlFront:
         client = await TxnClient.connect(
@@ -59,33 +56,29 @@ class SqlBank:
         )  # fmt: skip
         return await SqlFront(client).start()
 
-    async def run(self, seed: int) -> Outcome:
-        async with faulty_cluster(seed, self.fault) as cluster:
-            await asyncio.sleep(3)
-            fronts = [await self.front(cluster, number) for number in range(2)]
-            setup = fronts[0].session()
-            for statement in SCHEMA:
-                await setup(statement)
-            await setup(f"insert into a values {', '.join(f'({i}, {OPENING})' for i in range(ACCOUNTS))}")
-            await setup("insert into u values (1000000, 0, 'bump', 0)")
-            await asyncio.sleep(2)
-            nemesis = Nemesis(cluster, self.fault, self.rng, self.note, self.split_keys(fronts[0]))
-            cluster.on_store_started = nemesis.watch
-            for node in cluster.nodes:
-                nemesis.watch(node)
-            async with asyncio.TaskGroup() as group:
-                for number in range(4):
-                    group.create_task(self.teller(fronts[number % 2].session(), f"t{number}"))
-                    group.create_task(self.rival(fronts[number % 2].session(), f"r{number}"))
-                for front in fronts:
-                    group.create_task(self.auditor(front.session()))
-                group.create_task(self.changer(fronts[1].session()))
-                await nemesis.run(RUN_S)
-                self.stopping = True
+    async def run(self) -> Outcome:
+        cluster, nemesis = self.world.cluster, self.world.nemesis
+        fronts = [await self.front(cluster, number) for number in range(2)]
+        setup = fronts[0].session()
+        for statement in SCHEMA:
+            await setup(statement)
+        await setup(f"insert into a values {', '.join(f'({i}, {OPENING})' for i in range(ACCOUNTS))}")
+        await setup("insert into u values (1000000, 0, 'bump', 0)")
+        await asyncio.sleep(2)
+        nemesis.split_keys = self.split_keys(fronts[0])
+        async with asyncio.TaskGroup() as group:
+            for number in range(4):
+                group.create_task(self.teller(fronts[number % 2].session(), f"t{number}"))
+                group.create_task(self.rival(fronts[number % 2].session(), f"r{number}"))
             for front in fronts:
-                await front.stop()
-            await self.check_end(cluster)
-        return Outcome(self.trace.hexdigest(), len(self.acknowledged), self.audits, nemesis.done)
+                group.create_task(self.auditor(front.session()))
+            group.create_task(self.changer(fronts[1].session()))
+            await nemesis.run(self.world.options.run_s)
+            self.stopping = True
+        for front in fronts:
+            await front.stop()
+        await self.check_end(cluster)
+        return Outcome("", len(self.acknowledged), self.audits)
 
     def split_keys(self, front: SqlFront) -> list[bytes]:
         schema = front.server.state.catalog.schema
@@ -103,12 +96,12 @@ class SqlBank:
             for statement in statements:
                 await sql(statement)
         except DbError as error:
-            self.note(f"{statements[-1]} {error.code}")
+            self.note(f"{statements[-1]} {error_name(error)}")
             code = error.mysql_code or 1
             try:
                 await sql("rollback")
             except DbError as second:
-                self.note(f"rollback {second.code}")
+                self.note(f"rollback {error_name(second)}")
             return code
         self.note(f"{statements[-1]} ok")
         return 0
@@ -168,7 +161,7 @@ class SqlBank:
                 await self.audit(sql)
                 await sql("commit")
             except DbError as error:
-                self.note(f"audit {error.code}")
+                self.note(f"audit {error_name(error)}")
                 await self.attempt(sql, ["rollback"])
             else:
                 self.audits += 1
@@ -212,9 +205,13 @@ class SqlBank:
         assert not both, f"refused and there: {both}"
         assert self.bumps[0] <= rows[0][1] <= sum(self.bumps), f"{self.bumps} upserts made {rows[0]}"
         await front.stop()
-        await check_replicas(cluster, HEAL_S)
+        await check_replicas(self.world)
 
 
-def simulate(seed: int) -> Outcome:
-    """Run one seed. Raises AssertionError or an exception group when something is wrong."""
-    return run_virtual(SqlBank(seed).run(seed))
+def simulate(seed: int, options: Options = Options()) -> Outcome:  # noqa: B008 frozen
+    """Run one seed. Raises SeedFailed."""
+
+    async def workload(world: World) -> Outcome:
+        return await SqlBank(world).run()
+
+    return worlds.simulate("sql", seed, workload, options)

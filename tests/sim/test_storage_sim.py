@@ -1,40 +1,53 @@
-"""Short simulations of the whole storage cluster; `python -m tests.sim --seeds N` runs many more."""
+"""Short simulations of the whole storage cluster; `make sim SEEDS=n START=s` runs many more and longer ones."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.sim import bank_sim, sql_sim, storage_sim
-
-REPLAY = "replay: python -m tests.sim --workload {} --seeds 1 --start {} --log"
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_raw_data(seed: int) -> None:
-    print(REPLAY.format("raw", seed))
-    assert storage_sim.simulate(seed).writes > 20, "too little happened to prove anything"
+from tests.sim import bank_sim, raft_sim, sql_sim
+from tests.sim.world import Options, Outcome
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_bank(seed: int) -> None:
-    print(REPLAY.format("bank", seed))
-    outcome = bank_sim.simulate(seed)
-    assert outcome.writes > 10
-    assert outcome.reads > 10
+def together(outcomes: list[Outcome]) -> tuple[int, int, Counter[str], Counter[str]]:
+    """Writes, reads, faults and checks of several runs: a single one gets done what its faults let it."""
+    faults: Counter[str] = Counter()
+    checks: Counter[str] = Counter()
+    for outcome in outcomes:
+        faults.update(outcome.faults)
+        checks.update(outcome.checks)
+    return sum(one.writes for one in outcomes), sum(one.reads for one in outcomes), faults, checks
+
+
+@pytest.mark.parametrize("start", range(0, 200, 10))
+def test_registers(start: int) -> None:
+    outcomes = [raft_sim.simulate(seed, raft_sim.SHORT) for seed in range(start, start + 10)]
+    writes, reads, faults, checks = together(outcomes)
+    assert writes > 10 * 10
+    assert reads > 10 * 10
+    assert len(faults) > 10
+    assert min(checks.values()) > 10, checks
+
+
+def test_registers_for_longer() -> None:
+    writes, reads, *_ = together([raft_sim.simulate(seed, Options("raft")) for seed in range(5)])
+    assert writes > 5 * 50
+    assert reads > 5 * 50
+
+
+def test_bank() -> None:
+    writes, reads, *_ = together([bank_sim.simulate(seed, Options("bank")) for seed in range(5)])
+    assert writes > 5 * 10
+    assert reads > 5 * 10
 
 
 def test_sql() -> None:
-    """One test for all seeds: how much a seed gets done depends on how hard its faults are, together they must do their share."""
-    writes = reads = 0
-    for seed in range(3):
-        print(REPLAY.format("sql", seed))
-        outcome = sql_sim.simulate(seed)
-        writes, reads = writes + outcome.writes, reads + outcome.reads
+    writes, reads, *_ = together([sql_sim.simulate(seed, Options("sql")) for seed in range(3)])
     assert writes > 3 * 10
     assert reads > 3 * 10
 
@@ -42,7 +55,7 @@ def test_sql() -> None:
 def test_one_seed_gives_one_trace_whatever_the_hash_seed_is() -> None:
     traces = []
     for hash_seed in ("1", "2"):
-        command = [sys.executable, "-m", "tests.sim", "--seeds", "1", "--start", "3"]
+        command = [sys.executable, "-m", "tests.sim", "--seeds", "1", "--start", "3", "--trace"]
         done = subprocess.run(
             command,
             cwd=Path(__file__).parents[2],
@@ -51,5 +64,6 @@ def test_one_seed_gives_one_trace_whatever_the_hash_seed_is() -> None:
             capture_output=True,
             text=True,
         )
-        traces.append(done.stdout)
+        traces.append(done.stdout.splitlines())
     assert traces[0] == traces[1]
+    assert len(traces[0]) > 1000

@@ -45,6 +45,8 @@ class Node:
     kv_db: MemoryEngine
     server: TikvServer | None = None
     clock: PausingClock = field(default_factory=PausingClock)
+    workers: Workers = field(default_factory=InlineWorkers)
+    """Of the running server: its disk."""
 
 
 @dataclass
@@ -64,6 +66,14 @@ class StorageCluster:
     before_store_starts: Callable[[TikvServer], None] = lambda _server: None
     failures: list[BaseException] = field(default_factory=list)
     """What the servers' background tasks failed with; a process would have ended."""
+    on_power_lost: Callable[[Node], None] = lambda _node: None
+    """Sees the disks that a loss of power has left behind."""
+    on_failure: Callable[[BaseException], None] = lambda _error: None
+    """Hears of each failure at once."""
+
+    def _failed(self, error: BaseException) -> None:
+        self.failures.append(error)
+        self.on_failure(error)
 
     async def start(self) -> None:
         self.network = MemoryNetwork(self.fault)
@@ -88,7 +98,7 @@ class StorageCluster:
             clock=LoopClock(),
             rng=random.Random(self.rng.random()),
             registry=CollectorRegistry(),
-            on_failure=self.failures.append,
+            on_failure=self._failed,
         )
         await pd.start()
         return pd
@@ -106,16 +116,17 @@ class StorageCluster:
             pd=PdEndpointsConfig((PD_ADDRESS,)),
             raftstore=self.raftstore,
         )
+        node.workers = self.make_workers()
         ports = NodePorts(
             transport=self.network.transport(node.name),
             raft_db=node.raft_db,
             kv_db=node.kv_db,
-            workers=self.make_workers(),
+            workers=node.workers,
             clock=node.clock,
             rng=random.Random(self.rng.random()),
             disk_use=lambda: (1 << 40, 1 << 39),
         )
-        node.server = TikvServer(config, ports, registry=CollectorRegistry(), on_failure=self.failures.append)
+        node.server = TikvServer(config, ports, registry=CollectorRegistry(), on_failure=self._failed)
         self.before_store_starts(node.server)
         await node.server.start()
         self.on_store_started(node)
@@ -130,17 +141,20 @@ class StorageCluster:
         await self.stop_store(node)
         node.raft_db = node.raft_db.crash()
         node.kv_db = node.kv_db.crash(keep_kv)
+        self.on_power_lost(node)
 
     async def cut_power(self, node: Node, keep_raft: int, keep_kv: int) -> None:
         """Lose power at this very moment; the network must keep back what the server says while it is being stopped."""
         left = node.raft_db.image(keep_raft), node.kv_db.image(keep_kv)
         await self.stop_store(node)
         node.raft_db, node.kv_db = left
+        self.on_power_lost(node)
 
-    async def crash_pd(self) -> None:
-        """Lose power at PD."""
+    async def crash_pd(self, torn_bytes: int = 0) -> None:
+        """Lose power at PD; `torn_bytes` of what was not synced made it to the disk all the same."""
+        left = self.pd_disk.crash(torn_bytes)
         await self.pd.stop()
-        self.pd_disk = self.pd_disk.crash()
+        self.pd_disk = left
 
     async def pd_client(self) -> PdClient:
         client = PdClient(self.network.transport("client"), (PD_ADDRESS,), LoopClock())

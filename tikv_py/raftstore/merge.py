@@ -177,6 +177,7 @@ def commit(store: Store, target: Peer, request: cmdpb.CommitMergeRequest, turn: 
     storage.put_region_state(turn.kv_batch)
     target.approximate_size += source.approximate_size
     target.approximate_keys += source.approximate_keys
+    target.size_known = False  # together they may be too large, though neither was written to
     lifecycle.absorb(store, source, storage.region, turn.kv_batch)
     get_logger().info("region merged", region=region_id, into=target.region.id)
 

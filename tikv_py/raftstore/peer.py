@@ -201,7 +201,15 @@ class Peer:
         return progress is not None and progress.match + 1 >= self.storage.first_index()
 
     def can_read_locally(self) -> bool:
-        """Whether the leader holds a lease and has applied its own term, so that its state is the newest."""
+        """Whether nobody can have seen anything newer than what this leader has applied.
+
+        A follower may be ahead of it: followers that are quick make an entry committed, and apply it, before the leader's
+        own disk is done with it. So a lease alone is not enough where followers are read, too.
+        """
+        return self.storage.apply_state.applied_index >= self.node.committed and self._leads_alone()
+
+    def _leads_alone(self) -> bool:
+        """Whether no other peer can have committed anything that this leader has not."""
         return (
             self.is_leader
             and self.storage.merge is None
@@ -308,6 +316,17 @@ class Peer:
                 return proposal
             fail(proposal.futures, StaleCommand(self.region.id))
         return None
+
+    def read_barrier(self) -> asyncio.Future[None]:
+        """Done when this peer's state is as new as anything read before. Raises region errors.
+
+        A leader in its lease only waits for its own apply; anybody else asks a quorum.
+        """
+        if not self._leads_alone():
+            return self.read_index()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.read_waits.append(_ReadWait(self.node.committed, future))
+        return future
 
     def read_index(self) -> asyncio.Future[None]:
         """Ask for a confirmed read; done when this peer's state is new enough. Raises region errors."""

@@ -97,6 +97,7 @@ class TikvProcess:
             "store_id": 0 if store is None else store.store_id,
             "address": self._server.address,
             "regions": len(peers),
+            "awake": 0 if store is None else len(store.hibernation.awake),
             "leaders": sum(peer.is_leader for peer in peers),
         }
 

@@ -59,7 +59,8 @@ class LoadSplitWorker:
 
     def _look(self, seconds: float) -> None:
         last, self._last = self._last, {}
-        for region_id, peer in self._store.peers.items():
+        for region_id in self._store.hibernation.awake:  # reading wakes a region: one that sleeps is not read
+            peer = self._store.peers[region_id]
             if not peer.is_leader:
                 peer.hot_reads = None
                 continue

@@ -1,10 +1,10 @@
 """The split checker: measures regions that may have grown too large and splits those that have.
 
 At every check interval the leaders are measured whose written bytes since the last time reach the diff, or whose size is not
-known: after a restart, a change of leader, a split. Apply only ever adds to a region's approximate numbers, so a measurement also
-corrects those, for PD's balancing. One region is measured at a time, in slices with pauses as long as the slices, so that a
-store that has to measure all its regions goes on serving. A failure (PD is away, the region changed meanwhile) leaves the size
-unknown, and the next interval tries again.
+known: after a restart, a change of leader, a split, a merge. Apply only ever adds to a region's approximate numbers, so a
+measurement also corrects those, for PD's balancing. One region is measured at a time, in slices with pauses as long as the
+slices, so that a store that has to measure all its regions goes on serving. A failure (PD is away, the region changed
+meanwhile) leaves the size unknown, and the next interval tries again.
 """
 
 from __future__ import annotations

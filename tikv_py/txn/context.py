@@ -99,7 +99,7 @@ class RegionAccess:
             raise ReadIndexNotReady(context.region_id, f"failpoint: {reason}")
         peer = self.check(context)
         epoch = peer.region.region_epoch
-        future = peer.read_index()
+        future = peer.read_barrier()
         self.store.activate(peer.region.id)
         try:
             async with asyncio.timeout(READ_INDEX_TIMEOUT_S):

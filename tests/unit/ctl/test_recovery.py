@@ -198,6 +198,13 @@ def test_a_tombstone_is_left_alone() -> None:
     assert "Tombstone" in done.text
 
 
+def test_a_region_that_is_being_merged_is_left_alone() -> None:
+    store = a_store(region(7), state=serverpb.Merging)
+    (done,) = recovery.remove_failed_stores(store, {2, 3}, None, force=True)
+    assert (done.changed, done.text) == (False, "left alone: its state is Merging")
+    assert peers_of(store, 7) == [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("failed", "regions", "says"),
     [({OWN}, None, "itself"), (set(), None, "name the failed"), ({2}, [7, 99], "region 99")],

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 
 import pytest
 
 from core_py.region_errors import StaleCommand, UndeterminedResult
+from core_py.runtime.workers import InlineWorkers
 from core_py.sim.loop import run_virtual
 from tests.unit.raftstore.support import LEADER_TERM, REGION, Bench, bench, engines_with, first_region
+from tikv_py.mvcc.txn import Modify
 from tikv_py.raft.messages import Message, MsgType, StateRole
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.config import RaftstoreConfig
@@ -168,6 +171,48 @@ def test_a_leader_reads_nothing_locally_past_a_split_it_proposed() -> None:
     run_virtual(main())
 
 
+def test_a_leader_whose_disk_is_slower_than_its_followers_waits_before_it_reads() -> None:
+    """A follower may have applied, and shown, what the leader's own log does not hold durably yet."""
+
+    async def main() -> None:
+        async with bench() as one:
+            await make_leader(one)
+            assert one.peer.can_read_locally()
+            disk_is_free = asyncio.Event()
+            sync = one.store.workers.sync
+
+            async def slow(function: Callable[[], None]) -> None:
+                await disk_is_free.wait()
+                await sync(function)
+
+            one.store.workers.sync = slow  # type: ignore[method-assign]
+            written = one.peer.write([Modify("default", b"zk", b"v")], [])
+            one.store.activate(REGION)
+            await one.settle()
+            node = one.peer.node
+            for follower in (12, 13):
+                answer = one.message(Message(MsgType.APPEND_RESPONSE, 11, follower, node.term, index=node.last_index))
+                answer.from_peer.id, answer.from_peer.store_id = follower, follower - 10
+                one.store.deliver(answer)
+            await one.settle()
+            assert node.committed == node.last_index, "the followers are a quorum"
+            assert not written.done()
+            assert not one.peer.can_read_locally()
+            one.router.sent.clear()
+            barrier = one.peer.read_barrier()
+            one.store.activate(REGION)
+            await one.settle()
+            assert not barrier.done()
+            beats = [sent for sent in one.router.sent if sent.message.msg_type == int(MsgType.HEARTBEAT)]
+            assert beats == [], "the lease is good: nobody need be asked"
+            disk_is_free.set()
+            await one.settle()
+            assert barrier.done()
+            assert one.peer.can_read_locally()
+
+    run_virtual(main())
+
+
 def test_reads_that_timed_out_are_forgotten() -> None:
     async def main() -> None:
         peer = a_peer()
@@ -178,3 +223,15 @@ def test_reads_that_timed_out_are_forgotten() -> None:
         assert peer.reads == {}
 
     run_virtual(main())
+
+
+class SlowDisk(InlineWorkers):
+    """Syncs end when they may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_end = asyncio.Event()
+
+    async def sync(self, function: Callable[[], None]) -> None:
+        await self.may_end.wait()
+        function()

@@ -12,11 +12,13 @@ from core_py.errors import ConfigError, DeadlineExceeded, PdError, RpcError
 from core_py.ports import CallContext, Service, StatusError, StreamCall, Transport, methods_of
 from core_py.runtime.grpc_transport import GrpcTransport
 from core_py.sim.network import MemoryNetwork
-from protos.kvproto import pdpb_pb2, raft_serverpb_pb2, tikvpb_pb2
+from protos.kvproto import debugpb_pb2, pdpb_pb2, raft_serverpb_pb2, tikvpb_pb2
 
 PD = pdpb_pb2.DESCRIPTOR.services_by_name["PD"]
 TIKV = tikvpb_pb2.DESCRIPTOR.services_by_name["Tikv"]
 ALLOC, TSO, RAFT = methods_of(PD)["AllocID"], methods_of(PD)["Tso"], methods_of(TIKV)["BatchRaft"]
+DEBUG = debugpb_pb2.DESCRIPTOR.services_by_name["Debug"]
+SCAN = methods_of(DEBUG)["ScanMvcc"]
 UNSERVED = methods_of(PD)["GetStore"]
 
 
@@ -57,10 +59,20 @@ class Handlers:
                 raise StatusError("UNKNOWN", "StoreNotMatch")
         return raft_serverpb_pb2.Done()
 
+    async def scan(self, request: Any, _context: CallContext) -> AsyncIterator[Any]:
+        try:
+            for number in range(request.limit):
+                if request.to_key and number == 2:
+                    raise StatusError("NOT_FOUND", "no more")
+                yield debugpb_pb2.ScanMvccResponse(key=b"%d" % number)
+        finally:
+            self.ended.set()
+
     def services(self) -> list[Service]:
         return [
             Service(PD, {"AllocID": self.alloc, "Tso": self.tso}),
             Service(TIKV, {"BatchRaft": self.raft}),
+            Service(DEBUG, {"ScanMvcc": self.scan}),
         ]
 
 
@@ -178,6 +190,37 @@ async def test_a_client_stream_is_answered_once(transport: Transport) -> None:
         await refused.send(tikvpb_pb2.BatchRaftMessage(last_observed_time=1))
         with pytest.raises(RpcError, match="StoreNotMatch"):
             await refused.receive()
+
+
+async def drain(stream: StreamCall) -> None:
+    while await stream.receive() is not None:
+        continue
+
+
+async def test_one_request_is_answered_by_a_stream(transport: Transport) -> None:
+    async with World(transport) as world:
+        stream = world.channel.stream(SCAN)
+        await stream.send(debugpb_pb2.ScanMvccRequest(limit=3))
+        await stream.done_sending()
+        assert [(await stream.receive()).key for _ in range(3)] == [b"0", b"1", b"2"]
+        assert await stream.receive() is None
+
+        failing = world.channel.stream(SCAN)
+        await failing.send(debugpb_pb2.ScanMvccRequest(limit=3, to_key=b"fail"))
+        with pytest.raises(RpcError, match="no more") as caught:
+            await drain(failing)  # a failure may overtake what was sent before it
+        assert caught.value.status == "NOT_FOUND"
+
+
+async def test_a_cancelled_answer_ends_its_handler(transport: Transport) -> None:
+    async with World(transport) as world:
+        stream = world.channel.stream(SCAN)
+        stream.cancel()
+        stream = world.channel.stream(SCAN)
+        await stream.send(debugpb_pb2.ScanMvccRequest(limit=1 << 40))
+        assert (await stream.receive()).key == b"0"
+        stream.cancel()
+        await asyncio.wait_for(world.handlers.ended.wait(), 10)
 
 
 async def test_a_stopped_server_fails_its_calls_and_refuses_new_ones(transport: Transport) -> None:
