@@ -103,6 +103,7 @@ class TikvServer:
             self._on_failure,
             max_snapshots=config.server.concurrent_send_snap_limit,
             fail=self.fail,
+            on_full=self._metrics.channel_full.labels("raft").inc,
         )
         splits = self._splits = SplitWorker(
             store, self.pd, config.coprocessor.split_limits(), self._metrics.splits, self._on_failure
@@ -111,8 +112,17 @@ class TikvServer:
             store, splits, config.split, ports.rng, self._metrics.splits, self._on_failure
         )
         self._pd_worker = PdWorker(store, self.pd, ports.clock, self._metrics, splits, ports.disk_use, self._on_failure)
-        services = self._services = NodeServices(store, self.pd, self._metrics, ports.clock, self.registry)
-        coprocessor = CoprocessorService(services.access, ports.workers, self._metrics, ports.clock)
+        services = self._services = NodeServices(
+            store,
+            self.pd,
+            self._metrics,
+            ports.clock,
+            self.registry,
+            pending_write_bytes=config.storage.scheduler_pending_write_threshold,
+        )
+        coprocessor = CoprocessorService(
+            services.access, ports.workers, self._metrics, ports.clock, max_tasks=config.coprocessor.max_tasks
+        )
         self._listener = await ports.transport.serve(config.server.addr, services.services(coprocessor.commands()))
         self.address = config.server.advertise_addr or self._listener.address
         meta = self._meta(store_id)

@@ -32,14 +32,21 @@ class NodeServices:
     """Everything a node answers. `coprocessor` serves push-down requests."""
 
     def __init__(
-        self, store: Store, pd: PdClient, metrics: StoreMetrics, clock: Clock, registry: CollectorRegistry
+        self,
+        store: Store,
+        pd: PdClient,
+        metrics: StoreMetrics,
+        clock: Clock,
+        registry: CollectorRegistry,
+        *,
+        pending_write_bytes: int,
     ) -> None:
         self._store = store
         self._fail = store.fail
         self._pd = pd
         self._metrics = metrics
         self.access = RegionAccess(store)
-        self.scheduler = Scheduler(self.access, clock)
+        self.scheduler = Scheduler(self.access, clock, pending_write_bytes)
         self._clock = clock
         self._debug = DebugService(store, pd.cluster_id, registry)
         self._dispatcher: Dispatcher | None = None
