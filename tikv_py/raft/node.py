@@ -131,8 +131,6 @@ class RawNode:
         raft = self._raft
         raft.tick_count += 1
         raft.election_elapsed += 1
-        if raft.tick_count >= raft.config.election_ticks:
-            raft.restart_grace = False
         if raft.role is StateRole.LEADER:
             self._tick_leader(raft)
             return
@@ -158,7 +156,10 @@ class RawNode:
         step(self._raft, msg)
 
     def campaign(self) -> None:
-        """Begin an election now (with pre-vote if configured); ignored by a leader and by a node that may not."""
+        """Begin an election now (with pre-vote if configured); ignored by a leader and by a node that may not.
+
+        A node that heard its leader less than an election timeout ago may not: that leader may hold a lease.
+        """
         election.begin(self._raft)
 
     def _require_leader(self) -> Raft:

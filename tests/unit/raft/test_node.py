@@ -11,7 +11,16 @@ from core_py.errors import ConfigError, InvariantViolation
 from tests.golden.raft_runner import parse_change
 from tikv_py.raft.config import RaftConfig
 from tikv_py.raft.errors import ConfChangeRefused, NotLeaderError, ProposalDropped
-from tikv_py.raft.messages import ConfState, EntryType, HardState, Message, MsgType, Snapshot, SnapshotMeta, StateRole
+from tikv_py.raft.messages import (
+    ConfState,
+    EntryType,
+    HardState,
+    Message,
+    MsgType,
+    Snapshot,
+    SnapshotMeta,
+    StateRole,
+)
 from tikv_py.raft.node import RawNode
 from tikv_py.raft.ready import Ready
 from tikv_py.raft.storage import MemoryStorage
@@ -198,6 +207,40 @@ def test_restarted_node_refuses_votes_for_an_election_timeout() -> None:
     assert not node.has_ready()
     node.step(replace(request, context=b"CampaignTransfer"))
     assert [message.reject for message in node.ready().persisted_messages] == [False]
+
+
+def test_a_promise_to_a_leader_outlives_a_higher_term() -> None:
+    """The leader of term 1 counts on this node's silence, whatever it hears of later terms meanwhile."""
+    node = Driver((1, 2, 3)).node
+    node.step(Message(MsgType.HEARTBEAT, 1, 2, 1))
+    node.ready()
+    node.step(Message(MsgType.APPEND_RESPONSE, 1, 3, 4))
+    assert (node.term, node.leader_id) == (4, 0)
+    for term in (4, 5):
+        node.step(Message(MsgType.REQUEST_VOTE, 1, 3, term))
+        assert node.term == 4
+        assert [message.reject for message in node.ready().persisted_messages] == [True] * (term == 4)
+    for _ in range(10):
+        node.tick()
+    node.step(Message(MsgType.REQUEST_VOTE, 1, 3, 6))
+    assert [message.reject for message in node.ready().persisted_messages] == [False]
+
+
+def test_who_promised_silence_to_a_leader_does_not_campaign() -> None:
+    node = Driver((1, 2, 3)).node
+    node.step(Message(MsgType.HEARTBEAT, 1, 2, 1))
+    node.campaign()
+    assert (node.role, node.leader_id) == (StateRole.FOLLOWER, 2)
+    for _ in range(10):
+        node.tick()
+    node.campaign()
+    assert node.role is StateRole.PRE_CANDIDATE
+
+
+def test_a_node_alone_campaigns_at_once_after_a_restart() -> None:
+    node = Driver((1,), RaftConfig(id=1, restarted=True)).node
+    node.campaign()
+    assert node.role is StateRole.CANDIDATE
 
 
 def test_two_leaders_of_a_term_stop_the_process() -> None:
