@@ -135,8 +135,9 @@ def handle_vote_request(raft: Raft, msg: Message) -> None:
 
 
 def _priority_allows(raft: Raft, msg: Message) -> bool:
-    # Priority only decides between equal logs, so it can never cost committed entries.
-    return msg.index > raft.log.last_index() or raft.config.priority <= msg.priority
+    # Only between equal logs: whoever refuses a better log cannot win its vote either, and nobody would ever lead.
+    is_equal = msg.index == raft.log.last_index() and msg.log_term == raft.log.last_term()
+    return not is_equal or raft.config.priority <= msg.priority
 
 
 def _learn_commit(raft: Raft, msg: Message) -> bool:

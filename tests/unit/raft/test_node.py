@@ -13,6 +13,7 @@ from tikv_py.raft.config import RaftConfig
 from tikv_py.raft.errors import ConfChangeRefused, NotLeaderError, ProposalDropped
 from tikv_py.raft.messages import (
     ConfState,
+    Entry,
     EntryType,
     HardState,
     Message,
@@ -198,6 +199,15 @@ def test_higher_priority_refuses_equal_logs_of_lower_priority() -> None:
     node.step(Message(MsgType.REQUEST_VOTE, 1, 2, 3, priority=4))
     node.step(Message(MsgType.REQUEST_VOTE, 1, 3, 3, priority=5))
     assert [message.reject for message in node.ready().persisted_messages] == [True, False]
+
+
+def test_priority_never_refuses_a_better_log() -> None:
+    """A short log of a later term beats a long one of an earlier term; refused, nobody could ever lead."""
+    driver = Driver((1, 2, 3), RaftConfig(id=1, priority=5))
+    driver.storage.append([Entry(1, 1), Entry(1, 2), Entry(1, 3)])
+    node = RawNode(RaftConfig(id=1, priority=5), driver.storage, random.Random(1))
+    node.step(Message(MsgType.REQUEST_VOTE, 1, 2, 3, index=2, log_term=2, priority=4))
+    assert [message.reject for message in node.ready().persisted_messages] == [False]
 
 
 def test_restarted_node_refuses_votes_for_an_election_timeout() -> None:
