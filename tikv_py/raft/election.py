@@ -80,6 +80,8 @@ def handle_vote_response(raft: Raft, msg: Message) -> None:
     pre = msg.msg_type is MsgType.REQUEST_PRE_VOTE_RESPONSE
     if raft.role is not (StateRole.PRE_CANDIDATE if pre else StateRole.CANDIDATE):
         return
+    if pre and not msg.reject and msg.term != raft.term + 1:
+        return  # granted for an earlier election of this node
     if _learn_commit(raft, msg):
         return
     raft.tracker.record_vote(msg.from_, granted=not msg.reject)

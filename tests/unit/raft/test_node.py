@@ -210,6 +210,22 @@ def test_priority_never_refuses_a_better_log() -> None:
     assert [message.reject for message in node.ready().persisted_messages] == [False]
 
 
+def test_a_late_pre_vote_of_an_earlier_election_does_not_count() -> None:
+    driver = Driver((1, 2, 3))
+    node = driver.node
+    node.campaign()
+    node.step(Message(MsgType.REQUEST_PRE_VOTE_RESPONSE, 1, 2, 1))
+    driver.run()
+    node.step(Message(MsgType.REQUEST_VOTE_RESPONSE, 1, 2, 1, reject=True))
+    node.step(Message(MsgType.REQUEST_VOTE_RESPONSE, 1, 3, 1, reject=True))
+    node.campaign()
+    roles: list[StateRole] = []
+    for term in (1, 2):
+        node.step(Message(MsgType.REQUEST_PRE_VOTE_RESPONSE, 1, 3, term))
+        roles.append(node.role)
+    assert roles == [StateRole.PRE_CANDIDATE, StateRole.CANDIDATE]
+
+
 def test_restarted_node_refuses_votes_for_an_election_timeout() -> None:
     node = Driver((1, 2, 3), RaftConfig(id=1, restarted=True)).node
     request = Message(MsgType.REQUEST_VOTE, 1, 2, 3)
