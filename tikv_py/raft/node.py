@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from core_py.errors import invariant
 from tikv_py.raft import election, membership, quiescence, reads, replication
 from tikv_py.raft.config import RaftConfig, RandomSource
-from tikv_py.raft.errors import NotLeaderError, ProposalDropped
+from tikv_py.raft.errors import NotLeaderError, TransferInProgress
 from tikv_py.raft.log import RaftLog
 from tikv_py.raft.messages import ConfChange, ConfState, Entry, EntryType, HardState, Message, MsgType, StateRole
 from tikv_py.raft.progress import Progress
@@ -167,20 +167,22 @@ class RawNode:
         if raft.role is not StateRole.LEADER:
             raise NotLeaderError(f"peer {raft.id} is {raft.role.value}, the leader is {raft.leader_id}", raft.leader_id)
         if raft.lead_transferee:
-            raise ProposalDropped(f"leadership is being handed to {raft.lead_transferee}; propose again")
+            message = f"leadership is being handed to {raft.lead_transferee}; propose again"
+            raise TransferInProgress(message, raft.lead_transferee)
         return raft
 
     def propose(self, data: bytes, context: bytes = b"") -> int:
         """Append data at the leader; the index it got, to be matched by (index, term) when it is committed.
 
-        Raises NotLeaderError, ProposalDropped. An accepted proposal may still be lost with its leader.
+        Raises NotLeaderError, TransferInProgress, TooMuchUncommitted, EntryTooLarge.
+        An accepted proposal may still be lost with its leader.
         """
         return replication.append_entry(self._require_leader(), data, EntryType.NORMAL, context)
 
     def propose_conf_change(self, change: ConfChange, data: bytes, context: bytes = b"") -> int:
         """Append `change`, encoded by the caller as `data`; the index it got.
 
-        Raises NotLeaderError, ProposalDropped while an earlier one may be unapplied, ConfChangeRefused.
+        Raises as `propose`; ConfChangePending while an earlier one may be unapplied, ConfChangeRefused.
         """
         return membership.propose(self._require_leader(), change, data, context)
 
@@ -207,7 +209,7 @@ class RawNode:
         """Ask for an index from which a read is linearizable; the answer is a `ReadState` with this context.
 
         At a follower the leader is asked by message; a lost one is asked again by the caller, and all reads that
-        wait at a leader are lost when it steps down. Raises NotLeaderError if nobody leads, ProposalDropped if too many wait.
+        wait at a leader are lost when it steps down. Raises NotLeaderError if nobody leads, TooManyReads.
         """
         raft = self._raft
         if raft.role is StateRole.LEADER:

@@ -10,7 +10,15 @@ import pytest
 from core_py.errors import ConfigError, InvariantViolation
 from tests.golden.raft_runner import parse_change
 from tikv_py.raft.config import RaftConfig
-from tikv_py.raft.errors import ConfChangeRefused, NotLeaderError, ProposalDropped
+from tikv_py.raft.errors import (
+    ConfChangePending,
+    ConfChangeRefused,
+    EntryTooLarge,
+    NotLeaderError,
+    TooManyReads,
+    TooMuchUncommitted,
+    TransferInProgress,
+)
 from tikv_py.raft.messages import (
     ConfState,
     Entry,
@@ -70,6 +78,7 @@ class Driver:
         RaftConfig(id=1, min_election_ticks=5),
         RaftConfig(id=1, max_election_ticks=10),
         RaftConfig(id=1, max_inflight_msgs=0),
+        RaftConfig(id=1, max_entry_bytes=0),
         RaftConfig(id=1, check_quorum=False),
     ],
 )
@@ -137,7 +146,7 @@ def test_uncommitted_bytes_are_limited() -> None:
     driver = Driver((1, 2, 3), RaftConfig(id=1, max_uncommitted_bytes=10))
     node = driver.lead()
     node.propose(b"x" * 20)  # the first one is always let through
-    with pytest.raises(ProposalDropped):
+    with pytest.raises(TooMuchUncommitted):
         node.propose(b"y")
     driver.run()
     node.step(Message(MsgType.APPEND_RESPONSE, 1, 2, 1, index=2))
@@ -145,12 +154,33 @@ def test_uncommitted_bytes_are_limited() -> None:
     node.propose(b"y")
 
 
+def test_an_entry_too_large_is_refused_whole() -> None:
+    driver = Driver((1,), RaftConfig(id=1, max_entry_bytes=10))
+    node = driver.lead()
+    last = node.last_index
+    with pytest.raises(EntryTooLarge) as caught:
+        node.propose(b"x" * 11)
+    assert caught.value.size_bytes == 11
+    with pytest.raises(EntryTooLarge):
+        node.propose_conf_change(parse_change("learner=2"), b"x" * 11)
+    assert (node.last_index, node.has_pending_conf) == (last, False)
+    assert node.propose(b"x" * 10) == last + 1
+
+
+def test_who_hands_over_says_so_and_to_whom() -> None:
+    node = Driver((1, 2, 3)).lead()
+    node.transfer_leader(2)
+    with pytest.raises(TransferInProgress) as caught:
+        node.propose(b"x")
+    assert (caught.value.transferee, node.lead_transferee) == (2, 2)
+
+
 def test_pending_reads_are_limited() -> None:
     node = Driver((1, 2, 3), RaftConfig(id=1, max_pending_reads=2))
     leader = node.lead()
     leader.read_index(b"1")
     leader.read_index(b"2")
-    with pytest.raises(ProposalDropped):
+    with pytest.raises(TooManyReads):
         leader.read_index(b"3")
 
 
@@ -158,7 +188,7 @@ def test_one_conf_change_at_a_time() -> None:
     driver = Driver()
     node = driver.lead()
     node.propose_conf_change(parse_change("learner=2"), b"learner=2")
-    with pytest.raises(ProposalDropped):
+    with pytest.raises(ConfChangePending):
         node.propose_conf_change(parse_change("learner=3"), b"learner=3")
     driver.run()
     node.propose_conf_change(parse_change("learner=3"), b"learner=3")
