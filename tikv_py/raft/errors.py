@@ -93,6 +93,6 @@ class LogUnavailable(RaftError):
 
 
 class SnapshotTemporarilyUnavailable(RaftError):
-    """The snapshot is being made; the core asks again at the follower's next answer."""
+    """The snapshot cannot be made yet; the core asks again when it next wants to send something to the follower."""
 
     code = "KV:Raft:SnapshotTemporarilyUnavailable"
