@@ -38,17 +38,6 @@ _CHANGES = {
 }
 
 
-_SWITCHES = ("pre_vote", "check_quorum", "read_only_lease")
-_LIMITS = (
-    "max_entry_bytes",
-    "max_bytes_per_msg",
-    "max_inflight_msgs",
-    "max_inflight_bytes",
-    "max_uncommitted_bytes",
-    "max_pending_reads",
-)
-
-
 def parse_change(text: str) -> ConfChange:
     """`add=4 remove=1 learner=5 [implicit|explicit]`; nothing leaves a joint configuration."""
     singles: list[ConfChangeSingle] = []
@@ -164,9 +153,7 @@ class RaftScript:
         count, options = _options(args)
         conf = ConfState(_ids(options.pop("voters", "")), _ids(options.pop("learners", "")))
         index = int(options.pop("index", "0"))
-        base = RaftConfig(id=1, applied=index, max_bytes_per_msg=1000, priority=int(options.pop("priority", "0")))
-        base = replace(base, **{name: options.pop(name) == "true" for name in _SWITCHES if name in options})
-        base = replace(base, **{name: int(options.pop(name)) for name in _LIMITS if name in options})
+        base = _config(options, index)
         assert not options, f"unknown options {options}"
         for _ in range(int(count[0])):
             peer_id = len(self.peers) + 1
@@ -418,6 +405,31 @@ def _options(args: str) -> tuple[list[str], dict[str, str]]:
     words = args.split()
     pairs = [word.split("=", 1) for word in words if "=" in word]
     return [word for word in words if "=" not in word], dict(pairs)
+
+
+def _config(options: dict[str, str], applied: int) -> RaftConfig:
+    """The settings that a script names, taken out of `options`."""
+
+    def switch(name: str) -> bool:
+        return options.pop(name, "true") == "true"
+
+    def limit(name: str, default: int) -> int:
+        return int(options.pop(name, default))
+
+    usual = RaftConfig(id=1)
+    return RaftConfig(
+        id=1,
+        applied=applied,
+        pre_vote=switch("pre_vote"),
+        check_quorum=switch("check_quorum"),
+        read_only_lease=switch("read_only_lease"),
+        priority=limit("priority", 0),
+        max_bytes_per_msg=limit("max_bytes_per_msg", 1000),
+        max_entry_bytes=limit("max_entry_bytes", usual.max_entry_bytes),
+        max_inflight_msgs=limit("max_inflight_msgs", usual.max_inflight_msgs),
+        max_inflight_bytes=limit("max_inflight_bytes", usual.max_inflight_bytes),
+        max_uncommitted_bytes=limit("max_uncommitted_bytes", usual.max_uncommitted_bytes),
+    )
 
 
 def _ids(text: str, separator: str = ",") -> tuple[int, ...]:
