@@ -26,7 +26,14 @@ from core_py.region_errors import (
 from protos.kvproto import metapb_pb2
 from tikv_py.mvcc.txn import Modify
 from tikv_py.raft.config import RaftConfig
-from tikv_py.raft.errors import ConfChangeRefused, NotLeaderError, ProposalDropped, RaftError
+from tikv_py.raft.errors import (
+    ConfChangeRefused,
+    EntryTooLarge,
+    NotLeaderError,
+    ProposalDropped,
+    RaftError,
+    TransferInProgress,
+)
 from tikv_py.raft.messages import ConfChange, Message, StateRole
 from tikv_py.raft.node import RawNode
 from tikv_py.raftstore import commands
@@ -115,6 +122,8 @@ class Peer:
                 id=peer_id,
                 election_ticks=config.raft_election_timeout_ticks,
                 heartbeat_ticks=config.raft_heartbeat_ticks,
+                # Of what the store itself proposes: a merge carries up to 4 MiB of another region's entries.
+                max_entry_bytes=max(config.raft_entry_max_size, commands.MAX_ENTRY_BYTES),
                 max_bytes_per_msg=config.raft_max_size_per_msg,
                 max_inflight_msgs=config.raft_max_inflight_msgs,
                 applied=storage.apply_state.applied_index,
@@ -302,9 +311,13 @@ class Peer:
         """What the client is told about a refusal of the core."""
         if isinstance(error, NotLeaderError):
             return self.not_leader()
-        if isinstance(error, ProposalDropped):
+        if isinstance(error, TransferInProgress):
             # Who is handing leadership over is as good as no leader: the client finds the next one in milliseconds.
-            return self.not_leader() if self.node.lead_transferee else ServerIsBusy(error.message)
+            return self.not_leader()
+        if isinstance(error, ProposalDropped):
+            return ServerIsBusy(error.message)
+        if isinstance(error, EntryTooLarge):
+            return RaftEntryTooLarge(self.region.id, error.size_bytes)
         return StaleCommand(self.region.id)
 
     def take_proposal(self, index: int, term: int) -> Proposal | None:
