@@ -69,6 +69,12 @@ class StorageError(DbError):
     code = "KV:Engine:Storage"
 
 
+class DataCorruption(StorageError):
+    """Data on disk is not what was written. The store stops: it must neither serve nor replicate what it cannot trust."""
+
+    code = "KV:Engine:Corruption"
+
+
 class CodecError(DbError):
     """Bytes that are not what they claim to be. Deterministic: the same bytes fail everywhere."""
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from core_py.errors import DbError
+from core_py.errors import DataCorruption
 from core_py.region_errors import RegionNotFound
 from core_py.runtime.log import get_logger
 from protos.kvproto import metapb_pb2
@@ -23,7 +23,7 @@ from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.engine.port import CF_RAFT, WriteBatch
 from tikv_py.raft.errors import RaftError
 from tikv_py.raft.messages import Message, MsgType
-from tikv_py.raftstore import codec, commands, keys, log_gc, merge
+from tikv_py.raftstore import codec, commands, damage, keys, log_gc, merge
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.peer_storage import (
     PeerStorage,
@@ -51,11 +51,17 @@ def target_peer(peer: Peer, peer_id: int) -> metapb_pb2.Peer | None:
 
 
 async def load_peers(store: Store) -> None:
-    """Finish snapshots that a crash interrupted, then load every peer and tombstone. Called once, before the loop runs."""
+    """Finish snapshots that a crash interrupted, then load every peer and tombstone. Called once, before the loop runs.
+
+    Raises DataCorruption for a region whose records contradict each other or those of another.
+    """
     await store.snapshots.recover()
-    for _, data in store.kv_db.scan(CF_RAFT, keys.REGION_META_MIN, keys.REGION_META_MAX):
-        state = serverpb.RegionLocalState.FromString(data)
+    for key, data in store.kv_db.scan(CF_RAFT, keys.REGION_META_MIN, keys.REGION_META_MAX):
+        region_id = keys.decode_region_state_key(key)
+        state = damage.parsed(serverpb.RegionLocalState, data, region_id, "region state")
         region = state.region
+        if region.id != region_id:
+            raise damage.damaged(region_id, f"its region state is that of region {region.id}")
         store.may_have_promised = True
         if state.state == serverpb.Tombstone:
             store.tombstones[region.id] = region
@@ -65,7 +71,7 @@ async def load_peers(store: Store) -> None:
             continue
         meta = find_peer(region, store_id=store.store_id)
         if meta is None:
-            raise DbError(
+            raise DataCorruption(
                 f"region {region.id} on disk has no peer on store {store.store_id}: the data directory is another store's"
             )
         peer = add_peer(store, region, meta, restarted=True)
@@ -75,6 +81,7 @@ async def load_peers(store: Store) -> None:
             store.closed.add(region.id)
         if len(region.peers) == 1:
             peer.node.campaign()  # nobody else can lead, so there is nothing to wait for
+    damage.check_overlap([peer.region for peer in store.peers.values() if peer.storage.is_initialized])
 
 
 def _finish_burial(store: Store, region_id: int) -> None:

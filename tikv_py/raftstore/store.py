@@ -15,11 +15,15 @@ must not count a lease in ticks that did not happen.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+from google.protobuf.message import DecodeError
+
+from core_py.errors import InvariantViolation, StorageError
 from core_py.failpoints import FailPoints
 from core_py.ports import Clock, Random, Workers
-from core_py.region_errors import RegionNotFound, RegionNotInitialized
+from core_py.region_errors import RegionNotFound, RegionNotInitialized, ServerIsBusy
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
 from protos.kvproto import metapb_pb2
@@ -28,7 +32,7 @@ from tikv_py.engine.port import CF_DEFAULT, Engine
 from tikv_py.failpoints import POINTS
 from tikv_py.raft.messages import Entry, Message, MsgType, StateRole
 from tikv_py.raft.ready import Ready
-from tikv_py.raftstore import codec, keys, lifecycle, merge
+from tikv_py.raftstore import codec, damage, keys, lifecycle, merge
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings
 from tikv_py.raftstore.consistency import ConsistencyChecks
@@ -97,6 +101,8 @@ class Store:
         self.unsettled: dict[int, metapb_pb2.Region | None] = {}
         """Regions whose birth or death is not durable yet, with the range they hold (see `lifecycle`)."""
         self.started = False
+        self.broken: StorageError | None = None
+        """A database failed: memory is ahead of the disk, so nothing may be answered any more. The process is to end."""
         self.may_have_promised = False
         """Peers of this store may have told leaders before its start that they would not vote for others."""
         election_timeout_s = float(config.raft_base_tick_interval) * config.raft_election_timeout_ticks
@@ -182,11 +188,21 @@ class Store:
             self._wake.set()
 
     async def _run(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            self._turn()
-            await asyncio.sleep(0)  # let arrivals of this moment share the next turn
+        with self._breaking():
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                self._turn()
+                await asyncio.sleep(0)  # let arrivals of this moment share the next turn
+
+    @contextmanager
+    def _breaking(self) -> Iterator[None]:
+        """What a failing database does to the store."""
+        try:
+            yield
+        except StorageError as error:
+            self.broken = error
+            raise
 
     async def _run_ticks(self) -> None:
         interval = float(self.config.raft_base_tick_interval)
@@ -211,7 +227,8 @@ class Store:
             pending, self._unsynced = self._unsynced, []
             must_sync, self._must_sync = self._must_sync, False
             if must_sync:
-                await self.workers.sync(self.raft_db.sync_wal)
+                with self._breaking():
+                    await self.workers.sync(self.raft_db.sync_wal)
                 self.syncs += 1
             for one in pending:
                 self._persisted(one)
@@ -242,18 +259,24 @@ class Store:
             peer = self.peers.get(region_id)
             if peer is None or peer.snapshot is not None:
                 continue
-            if peer.pending_writes:
-                peer.propose_pending()
-            rounds = 0
-            while peer.node.has_ready() and peer.snapshot is None and not peer.destroyed:
-                self._collect(peer, peer.node.ready(), turn)
-                rounds += 1
-                if rounds >= 16:  # the rest takes another turn, so that one region does not starve the others
-                    self._dirty.add(region_id)
-                    self._wake.set()
-                    break
+            try:
+                self._work(peer, turn)
+            except InvariantViolation as error:
+                raise damage.broken_peer(peer, error) from error
         self.snapshots.end_turn()
         self._write(turn)
+
+    def _work(self, peer: Peer, turn: Turn) -> None:
+        if peer.pending_writes:
+            peer.propose_pending()
+        rounds = 0
+        while peer.node.has_ready() and peer.snapshot is None and not peer.destroyed:
+            self._collect(peer, peer.node.ready(), turn)
+            rounds += 1
+            if rounds >= 16:  # the rest takes another turn, so that one region does not starve the others
+                self._dirty.add(peer.region.id)
+                self._wake.set()
+                break
 
     def _write(self, turn: Turn) -> None:
         self.raft_db.write(turn.raft_batch)
@@ -302,7 +325,10 @@ class Store:
         peer.unwritten = True
         for entry in entries:
             proposal = peer.take_proposal(entry.index, entry.term)
-            outcome = peer.applier.apply(turn.kv_batch, entry, None if proposal is None else proposal.local)
+            try:
+                outcome = peer.applier.apply(turn.kv_batch, entry, None if proposal is None else proposal.local)
+            except DecodeError as error:
+                raise damage.unreadable_entry(peer, entry, error) from error
             storage.apply_state.applied_index = entry.index
             storage.applied_term = entry.term
             peer.count_written(outcome)
@@ -402,7 +428,12 @@ class Store:
         self.router.send(target.store_id, wire)
 
     def find(self, region_id: int) -> Peer:
-        """The peer of a region. Raises RegionNotFound, RegionNotInitialized while a split is bringing it up."""
+        """The peer of a region.
+
+        Raises RegionNotFound, RegionNotInitialized while a split is bringing it up, ServerIsBusy on a broken store.
+        """
+        if self.broken is not None:
+            raise ServerIsBusy(f"store {self.store_id} is stopping: {self.broken.message}")
         peer = self.peers.get(region_id)
         if peer is None:
             if region_id in self.unsettled and region_id not in self.tombstones:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import shutil
@@ -12,7 +13,7 @@ import typer
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from core_py.errors import DbError
+from core_py.errors import DbError, StorageError
 from core_py.runtime import cli, lifecycle
 from core_py.runtime.clock import SystemClock, block
 from core_py.runtime.grpc_transport import GrpcTransport
@@ -40,9 +41,22 @@ class TikvProcess:
         self._registry = CollectorRegistry()
         self._workers = ThreadWorkers(settings.coprocessor.threads)
         directory = Path(settings.storage.data_dir)
-        self._kv_db = RocksEngine(str(directory / "db"), cache_bytes=settings.storage.block_cache.capacity)
+        loop = asyncio.get_running_loop()
+
+        def on_fault(error: StorageError) -> None:
+            """A database failed somewhere, perhaps in a thread, perhaps for a caller that goes on: the process must not."""
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(stopper.request, error)
+
+        self._kv_db = RocksEngine(
+            str(directory / "db"), cache_bytes=settings.storage.block_cache.capacity, on_fault=on_fault
+        )
         self._raft_db = RocksEngine(
-            str(directory / "raft"), (CF_DEFAULT,), cache_bytes=RAFT_CACHE_BYTES, memtables_bytes=RAFT_MEMTABLES_BYTES
+            str(directory / "raft"),
+            (CF_DEFAULT,),
+            cache_bytes=RAFT_CACHE_BYTES,
+            memtables_bytes=RAFT_MEMTABLES_BYTES,
+            on_fault=on_fault,
         )
         ports = NodePorts(
             transport=GrpcTransport(),
