@@ -126,6 +126,7 @@ class RaftScript:
     def __init__(self) -> None:
         self.peers: dict[int, Peer] = {}
         self.network: list[Message] = []
+        self.copies: list[Message] = []
         self.isolated: set[int] = set()
         self.quiet = False
         self.out: list[str] = []
@@ -148,18 +149,11 @@ class RaftScript:
     # -- setting up ----------------------------------------------------------------------------------------------
 
     def do_add_nodes(self, args: str) -> None:
-        """`add-nodes N [voters=1,2,3] [learners=4] [index=5] [pre_vote=false ...]`: the next N ids."""
+        """`add-nodes N [voters=1,2,3] [learners=4] [index=5] [priority=5] [pre_vote=false ...]`: the next N ids."""
         count, options = _options(args)
         conf = ConfState(_ids(options.pop("voters", "")), _ids(options.pop("learners", "")))
         index = int(options.pop("index", "0"))
-        base = RaftConfig(
-            id=1,
-            applied=index,
-            pre_vote=options.pop("pre_vote", "true") == "true",
-            check_quorum=options.pop("check_quorum", "true") == "true",
-            read_only_lease=options.pop("read_only_lease", "true") == "true",
-            max_bytes_per_msg=int(options.pop("max_bytes_per_msg", "1000")),
-        )
+        base = _config(options, index)
         assert not options, f"unknown options {options}"
         for _ in range(int(count[0])):
             peer_id = len(self.peers) + 1
@@ -220,6 +214,21 @@ class RaftScript:
         peer = self.peers[int(args)]
         limit = peer.config.election_ticks
         self.do_tick(f"{args} {limit if peer.node.role is StateRole.LEADER else limit + peer.node.id}")
+
+    def do_sleep(self, args: str) -> None:
+        """These nodes are not ticked from now on, if each of them is settled."""
+        nodes = [self._node(word) for word in args.split()]
+        busy = [str(node.id) for node in nodes if not node.is_settled()]
+        if busy:
+            self.out.append(f"not settled: {' '.join(busy)}")
+            return
+        for node in nodes:
+            node.fall_asleep()
+
+    def do_wake(self, args: str) -> None:
+        """`wake 1 30`: after a sleep of 30 ticks."""
+        peer, ticks = args.split()
+        self._node(peer).wake(int(ticks))
 
     # -- doing what the nodes want ---------------------------------------------------------------------------------
 
@@ -338,6 +347,15 @@ class RaftScript:
         self.isolated = set(_ids(args, " "))
         self.network = [m for m in self.network if not {m.from_, m.to} & self.isolated]
 
+    def do_keep_copies(self, args: str) -> None:
+        """The network remembers what is in flight to these nodes."""
+        self.copies = [message for message in self.network if message.to in _ids(args, " ")]
+
+    def do_send_copies(self, args: str) -> None:
+        """What was remembered is in flight once more, last first, as a network may do."""
+        assert not args
+        self.network.extend(reversed(self.copies))
+
     def do_crash(self, args: str) -> None:
         """Lose the unfinished writes and start again from the disk."""
         peer = self.peers[int(args)]
@@ -387,6 +405,31 @@ def _options(args: str) -> tuple[list[str], dict[str, str]]:
     words = args.split()
     pairs = [word.split("=", 1) for word in words if "=" in word]
     return [word for word in words if "=" not in word], dict(pairs)
+
+
+def _config(options: dict[str, str], applied: int) -> RaftConfig:
+    """The settings that a script names, taken out of `options`."""
+
+    def switch(name: str) -> bool:
+        return options.pop(name, "true") == "true"
+
+    def limit(name: str, default: int) -> int:
+        return int(options.pop(name, default))
+
+    usual = RaftConfig(id=1)
+    return RaftConfig(
+        id=1,
+        applied=applied,
+        pre_vote=switch("pre_vote"),
+        check_quorum=switch("check_quorum"),
+        read_only_lease=switch("read_only_lease"),
+        priority=limit("priority", 0),
+        max_bytes_per_msg=limit("max_bytes_per_msg", 1000),
+        max_entry_bytes=limit("max_entry_bytes", usual.max_entry_bytes),
+        max_inflight_msgs=limit("max_inflight_msgs", usual.max_inflight_msgs),
+        max_inflight_bytes=limit("max_inflight_bytes", usual.max_inflight_bytes),
+        max_uncommitted_bytes=limit("max_uncommitted_bytes", usual.max_uncommitted_bytes),
+    )
 
 
 def _ids(text: str, separator: str = ",") -> tuple[int, ...]:

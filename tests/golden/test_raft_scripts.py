@@ -18,4 +18,4 @@ def test_script(path: Path) -> None:
 
 
 def test_there_are_scripts() -> None:
-    assert len(SCRIPTS) >= 16
+    assert len(SCRIPTS) >= 39

@@ -13,9 +13,9 @@ from typing import Any
 from unittest.mock import patch
 
 from core_py.region_errors import RegionError
-from protos.kvproto import kvrpcpb_pb2, metapb_pb2
+from protos.kvproto import metapb_pb2
 from tikv_py.engine.port import CF_DEFAULT
-from tikv_py.raft import confchange, election, membership, reads, replication
+from tikv_py.raft import confchange, election, membership, reads
 from tikv_py.raft.log import RaftLog
 from tikv_py.raft.messages import ConfChangeSingle, ConfState, Entry, HardState, Message, MsgType, StateRole
 from tikv_py.raft.node import RawNode
@@ -24,7 +24,6 @@ from tikv_py.raft.state import Raft
 from tikv_py.raftstore import keys, peer_storage, region
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.store import Store
-from tikv_py.txn.context import RegionAccess
 
 BUGS: dict[str, Callable[[], Any]] = {}
 
@@ -63,23 +62,6 @@ def votes_twice_in_a_term() -> Iterator[None]:
 
 
 @bug
-def commits_older_terms_by_counting() -> Iterator[None]:
-    """Figure 8 of the paper: an entry of an older term counts as committed because a majority has it."""
-
-    def maybe_commit(raft: Raft) -> bool:
-        index = raft.tracker.committed_index()
-        if index <= raft.log.committed:
-            return False
-        raft.log.commit_to(index)
-        raft.commit_due = True
-        reads.release_postponed(raft)
-        return True
-
-    with patch.object(replication, "maybe_commit", maybe_commit):
-        yield
-
-
-@bug
 def lease_outlives_transfer() -> Iterator[None]:
     """The lease is kept while leadership is handed over, although the transferee need not wait for it to end."""
 
@@ -90,22 +72,6 @@ def lease_outlives_transfer() -> Iterator[None]:
         return raft.tick_count - sent < raft.config.election_ticks - 1
 
     with patch.object(reads, "in_lease", in_lease):
-        yield
-
-
-@bug
-def lease_is_believed_after_a_pause() -> Iterator[None]:
-    """A lease counted in ticks is asked for before the ticks that a stall has swallowed are made up for."""
-
-    def lease_peer(access: RegionAccess, context: kvrpcpb_pb2.Context) -> Peer | None:
-        peer = access.check(context)
-        if peer.can_read_locally():
-            return peer
-        if not peer.is_leader and not context.replica_read:
-            raise peer.not_leader()
-        return None
-
-    with patch.object(RegionAccess, "lease_peer", lease_peer):
         yield
 
 
@@ -166,20 +132,6 @@ def snapshot_is_not_synced() -> Iterator[None]:
 
 
 @bug
-def read_index_asks_nobody() -> Iterator[None]:
-    """A leader answers ReadIndex from its commit index without making sure that it still leads."""
-
-    def request(raft: Raft, context: bytes, from_: int) -> None:
-        if raft.commit_to_current_term():
-            reads._answer(raft, raft.log.committed, context, from_)
-        else:
-            raft.read_only.postponed.append((context, from_))
-
-    with patch.object(reads, "request", request):
-        yield
-
-
-@bug
 def log_is_truncated_before_data_is_durable() -> Iterator[None]:
     """Log entries go although what they did to the data is not synced yet."""
 
@@ -206,14 +158,7 @@ def several_voters_change_at_once() -> Iterator[None]:
 
 
 @bug
-def changes_overlap() -> Iterator[None]:
-    """A membership change is proposed while another one may be unapplied."""
-    with patch.object(Raft, "has_pending_conf", lambda _raft: False):
-        yield
-
-
-@bug
-def removed_voter_still_counts() -> Iterator[None]:
+def new_members_count_late() -> Iterator[None]:
     """The new configuration takes force at the leader only when it is re-elected."""
     original = membership.apply
 

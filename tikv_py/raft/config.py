@@ -34,7 +34,8 @@ class RaftConfig:
     heartbeat_ticks: int = 2
     min_election_ticks: int = 0  # 0: election_ticks
     max_election_ticks: int = 0  # exclusive; 0: 2 * election_ticks
-    max_bytes_per_msg: int = 1 << 20
+    max_entry_bytes: int = 8 << 20  # a larger proposal is refused
+    max_bytes_per_msg: int = 1 << 20  # one entry is sent however large
     max_inflight_msgs: int = 256
     max_inflight_bytes: int = 64 << 20
     max_uncommitted_bytes: int = 64 << 20
@@ -65,6 +66,7 @@ class RaftConfig:
             (self.election_ticks > self.heartbeat_ticks, "election_ticks must be greater than heartbeat_ticks"),
             (self.min_timeout_ticks >= self.election_ticks, "min_election_ticks must not be below election_ticks"),
             (self.max_timeout_ticks > self.min_timeout_ticks, "max_election_ticks must be above min_election_ticks"),
+            (self.max_entry_bytes > 0, "max_entry_bytes must be positive"),
             (self.max_bytes_per_msg >= 0, "max_bytes_per_msg must not be negative"),
             (self.max_inflight_msgs > 0, "max_inflight_msgs must be positive"),
             (self.max_inflight_bytes > 0, "max_inflight_bytes must be positive"),

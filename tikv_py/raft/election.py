@@ -1,8 +1,8 @@
 """Elections: timeouts, pre-votes, votes (paper 5.2 and 5.4.1, thesis 4.2.3, 6.2 and 9.6).
 
 Invariants: a vote is granted at most once per term, only to a log at least as good as the own one; a follower that
-hears its leader grants none (CheckQuorum and lease), unless the leader itself asked for the election; a node that
-is no voter, or has committed conf changes to apply, begins none.
+heard its leader within an election timeout grants none and begins none, in any term (CheckQuorum and lease), unless
+the leader itself asked for the election; a node that is no voter, or has committed conf changes to apply, begins none.
 
 What it does not do: count ticks (`node.py`) or write votes (`Ready.hard_state`).
 """
@@ -18,6 +18,9 @@ from tikv_py.raft.state import Raft
 def begin(raft: Raft, *, transfer: bool = False) -> None:
     """Begin an election if the node may. `transfer`: on the leader's wish, without pre-vote."""
     if raft.role is StateRole.LEADER or not raft.is_promotable() or raft.log.has_unapplied_conf_change():
+        return
+    # The own vote breaks a lease as any other would; a node alone has no leader but itself.
+    if raft.owes_silence() and not transfer and not raft.tracker.is_alone(raft.id):
         return
     if transfer:
         _ask_votes(raft, CAMPAIGN_TRANSFER)
@@ -77,6 +80,8 @@ def handle_vote_response(raft: Raft, msg: Message) -> None:
     pre = msg.msg_type is MsgType.REQUEST_PRE_VOTE_RESPONSE
     if raft.role is not (StateRole.PRE_CANDIDATE if pre else StateRole.CANDIDATE):
         return
+    if pre and not msg.reject and msg.term != raft.term + 1:
+        return  # granted for an earlier election of this node
     if _learn_commit(raft, msg):
         return
     raft.tracker.record_vote(msg.from_, granted=not msg.reject)
@@ -97,18 +102,18 @@ def _settle(raft: Raft) -> None:
 
 
 def refuses_in_lease(raft: Raft, msg: Message) -> bool:
-    """True if a vote request of a higher term must be ignored because a leader may hold a lease (thesis 6.4.1)."""
+    """True if a vote must not be given because a leader may hold a lease (thesis 6.4.1)."""
     if not raft.config.check_quorum or msg.context == CAMPAIGN_TRANSFER:
         return False
-    in_lease = raft.leader_id != 0 and raft.election_elapsed < raft.config.election_ticks
-    return in_lease or raft.restart_grace
+    return raft.role is StateRole.LEADER or raft.owes_silence()
 
 
 def handle_vote_request(raft: Raft, msg: Message) -> None:
     """Grant or refuse a vote or pre-vote; the message's term is not below the own one."""
     pre = msg.msg_type is MsgType.REQUEST_PRE_VOTE
     answer = MsgType.REQUEST_PRE_VOTE_RESPONSE if pre else MsgType.REQUEST_VOTE_RESPONSE
-    free = raft.vote == msg.from_ or (raft.vote == 0 and raft.leader_id == 0) or (pre and msg.term > raft.term)
+    free = (raft.vote == 0 and raft.leader_id == 0) or (pre and msg.term > raft.term)
+    free = raft.vote == msg.from_ or (free and not refuses_in_lease(raft, msg))
     if free and raft.log.is_up_to_date(msg.index, msg.log_term) and _priority_allows(raft, msg):
         # The term of a granted pre-vote is the one asked for: the asker ignores answers of its past terms.
         raft.send(Message(answer, msg.from_, raft.id, msg.term))
@@ -132,8 +137,9 @@ def handle_vote_request(raft: Raft, msg: Message) -> None:
 
 
 def _priority_allows(raft: Raft, msg: Message) -> bool:
-    # Priority only decides between equal logs, so it can never cost committed entries.
-    return msg.index > raft.log.last_index() or raft.config.priority <= msg.priority
+    # Only between equal logs: whoever refuses a better log cannot win its vote either, and nobody would ever lead.
+    is_equal = msg.index == raft.log.last_index() and msg.log_term == raft.log.last_term()
+    return not is_equal or raft.config.priority <= msg.priority
 
 
 def _learn_commit(raft: Raft, msg: Message) -> bool:

@@ -28,9 +28,48 @@ class NotLeaderError(RaftError):
 
 
 class ProposalDropped(RaftError):
-    """The leader did not append the proposal (transferring, too much uncommitted, conf change pending): try again."""
+    """The leader did not take the proposal now; each subclass is a reason. Nothing was appended: try again."""
 
     code = "KV:Raft:ProposalDropped"
+
+
+class TransferInProgress(ProposalDropped):
+    """Leadership is being handed to `transferee`: another peer leads in a moment, or this one again after a timeout."""
+
+    code = "KV:Raft:TransferInProgress"
+
+    def __init__(self, message: str, transferee: int) -> None:
+        super().__init__(message)
+        self.transferee = transferee
+
+
+class TooMuchUncommitted(ProposalDropped):
+    """The entries that wait for a quorum fill the limit: the group is slower than its clients, or has no quorum."""
+
+    code = "KV:Raft:TooMuchUncommitted"
+
+
+class ConfChangePending(ProposalDropped):
+    """An earlier conf change may be in the log and not applied (thesis 4.1: one at a time)."""
+
+    code = "KV:Raft:ConfChangePending"
+
+
+class TooManyReads(ProposalDropped):
+    """The reads that wait for a quorum fill the limit."""
+
+    code = "KV:Raft:TooManyReads"
+
+
+class EntryTooLarge(RaftError):
+    """The entry of `size_bytes` of data exceeds the limit and would hold up everything behind it: propose less at once."""
+
+    code = "KV:Raft:EntryTooLarge"
+    retry = RetryClass.NEVER
+
+    def __init__(self, message: str, size_bytes: int) -> None:
+        super().__init__(message)
+        self.size_bytes = size_bytes
 
 
 class ConfChangeRefused(RaftError):
@@ -54,6 +93,6 @@ class LogUnavailable(RaftError):
 
 
 class SnapshotTemporarilyUnavailable(RaftError):
-    """The snapshot is being made; the core asks again at the follower's next answer."""
+    """The snapshot cannot be made yet; the core asks again when it next wants to send something to the follower."""
 
     code = "KV:Raft:SnapshotTemporarilyUnavailable"

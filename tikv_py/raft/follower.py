@@ -86,4 +86,5 @@ def handle_read_index_resp(raft: Raft, msg: Message) -> None:
 
 def _heard_leader(raft: Raft, leader_id: int) -> None:
     raft.election_elapsed = 0
+    raft.promise_ends = raft.tick_count + raft.config.election_ticks
     raft.leader_id = leader_id

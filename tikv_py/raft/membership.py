@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from tikv_py.raft import reads, replication
 from tikv_py.raft.confchange import apply_change
-from tikv_py.raft.errors import ProposalDropped
+from tikv_py.raft.errors import ConfChangePending
 from tikv_py.raft.messages import ConfChange, ConfState, EntryType, StateRole
 from tikv_py.raft.state import Raft
 
 
 def propose(raft: Raft, change: ConfChange, data: bytes, context: bytes) -> int:
-    """Append a conf change at the leader; its index. Raises ProposalDropped, ConfChangeRefused."""
+    """Append a conf change at the leader; its index. Raises ProposalDropped, EntryTooLarge, ConfChangeRefused."""
     if raft.has_pending_conf():
-        raise ProposalDropped(
+        raise ConfChangePending(
             f"conf change at or before {raft.pending_conf_index} may be unapplied (applied {raft.log.applied})"
         )
     apply_change(raft.tracker.conf, change)  # refuse now what every replica would refuse at apply

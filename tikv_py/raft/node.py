@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from core_py.errors import invariant
 from tikv_py.raft import election, membership, quiescence, reads, replication
 from tikv_py.raft.config import RaftConfig, RandomSource
-from tikv_py.raft.errors import NotLeaderError, ProposalDropped
+from tikv_py.raft.errors import NotLeaderError, TransferInProgress
 from tikv_py.raft.log import RaftLog
 from tikv_py.raft.messages import ConfChange, ConfState, Entry, EntryType, HardState, Message, MsgType, StateRole
 from tikv_py.raft.progress import Progress
@@ -131,8 +131,6 @@ class RawNode:
         raft = self._raft
         raft.tick_count += 1
         raft.election_elapsed += 1
-        if raft.tick_count >= raft.config.election_ticks:
-            raft.restart_grace = False
         if raft.role is StateRole.LEADER:
             self._tick_leader(raft)
             return
@@ -158,7 +156,10 @@ class RawNode:
         step(self._raft, msg)
 
     def campaign(self) -> None:
-        """Begin an election now (with pre-vote if configured); ignored by a leader and by a node that may not."""
+        """Begin an election now (with pre-vote if configured); ignored by a leader and by a node that may not.
+
+        A node that heard its leader less than an election timeout ago may not: that leader may hold a lease.
+        """
         election.begin(self._raft)
 
     def _require_leader(self) -> Raft:
@@ -166,20 +167,22 @@ class RawNode:
         if raft.role is not StateRole.LEADER:
             raise NotLeaderError(f"peer {raft.id} is {raft.role.value}, the leader is {raft.leader_id}", raft.leader_id)
         if raft.lead_transferee:
-            raise ProposalDropped(f"leadership is being handed to {raft.lead_transferee}; propose again")
+            message = f"leadership is being handed to {raft.lead_transferee}; propose again"
+            raise TransferInProgress(message, raft.lead_transferee)
         return raft
 
     def propose(self, data: bytes, context: bytes = b"") -> int:
         """Append data at the leader; the index it got, to be matched by (index, term) when it is committed.
 
-        Raises NotLeaderError, ProposalDropped. An accepted proposal may still be lost with its leader.
+        Raises NotLeaderError, TransferInProgress, TooMuchUncommitted, EntryTooLarge.
+        An accepted proposal may still be lost with its leader.
         """
         return replication.append_entry(self._require_leader(), data, EntryType.NORMAL, context)
 
     def propose_conf_change(self, change: ConfChange, data: bytes, context: bytes = b"") -> int:
         """Append `change`, encoded by the caller as `data`; the index it got.
 
-        Raises NotLeaderError, ProposalDropped while an earlier one may be unapplied, ConfChangeRefused.
+        Raises as `propose`; ConfChangePending while an earlier one may be unapplied, ConfChangeRefused.
         """
         return membership.propose(self._require_leader(), change, data, context)
 
@@ -206,7 +209,7 @@ class RawNode:
         """Ask for an index from which a read is linearizable; the answer is a `ReadState` with this context.
 
         At a follower the leader is asked by message; a lost one is asked again by the caller, and all reads that
-        wait at a leader are lost when it steps down. Raises NotLeaderError if nobody leads, ProposalDropped if too many wait.
+        wait at a leader are lost when it steps down. Raises NotLeaderError if nobody leads, TooManyReads.
         """
         raft = self._raft
         if raft.role is StateRole.LEADER:

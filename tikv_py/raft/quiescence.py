@@ -41,6 +41,7 @@ def fall_asleep(raft: Raft) -> None:
 
 def wake(raft: Raft, elapsed_ticks: int) -> None:
     """Ticks come again, after a pause worth `elapsed_ticks`."""
+    raft.promise_ends -= elapsed_ticks
     if raft.role is StateRole.LEADER:
         # The members were not asked during the pause: a whole period passes before silence counts against them.
         raft.election_elapsed = 0

@@ -5,7 +5,7 @@ Invariants: see `read_only.py`.
 
 from __future__ import annotations
 
-from tikv_py.raft.errors import ProposalDropped
+from tikv_py.raft.errors import TooManyReads
 from tikv_py.raft.messages import Entry, Message, MsgType, StateRole
 from tikv_py.raft.progress import Progress
 from tikv_py.raft.read_only import ReadRequest
@@ -14,10 +14,10 @@ from tikv_py.raft.state import Raft
 
 
 def request(raft: Raft, context: bytes, from_: int) -> None:
-    """Take in a read at the leader. Raises ProposalDropped when too many wait."""
+    """Take in a read at the leader. Raises TooManyReads."""
     read_only = raft.read_only
     if read_only.waiting() >= raft.config.max_pending_reads:
-        raise ProposalDropped(f"{read_only.waiting()} reads wait already; ask again")
+        raise TooManyReads(f"{read_only.waiting()} reads wait already; ask again")
     if not raft.commit_to_current_term():
         # The commit index may be behind what an older leader has answered for.
         read_only.postponed.append((context, from_))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from core_py.errors import invariant
 from tikv_py.raft import reads
-from tikv_py.raft.errors import LogCompacted, ProposalDropped, SnapshotTemporarilyUnavailable
+from tikv_py.raft.errors import EntryTooLarge, LogCompacted, SnapshotTemporarilyUnavailable, TooMuchUncommitted
 from tikv_py.raft.messages import Entry, EntryType, Message, MsgType
 from tikv_py.raft.progress import Progress, ProgressState
 from tikv_py.raft.state import Raft
@@ -23,12 +23,14 @@ def append_noop(raft: Raft) -> None:
 
 
 def append_entry(raft: Raft, data: bytes, entry_type: EntryType, context: bytes) -> int:
-    """Append to the leader's own log; the index of the entry. Raises ProposalDropped."""
+    """Append to the leader's own log; the index of the entry. Raises EntryTooLarge, TooMuchUncommitted."""
     size = len(data)
+    if size > raft.config.max_entry_bytes:
+        raise EntryTooLarge(f"an entry of {size} bytes, the limit is {raft.config.max_entry_bytes}", size)
     limit = raft.config.max_uncommitted_bytes
     # An entry without data, and any entry when nothing is outstanding, is let through, so nothing is stuck for good.
     if size and raft.uncommitted_bytes and raft.uncommitted_bytes + size > limit:
-        raise ProposalDropped(f"{raft.uncommitted_bytes} bytes are uncommitted, the limit is {limit}; propose again")
+        raise TooMuchUncommitted(f"{raft.uncommitted_bytes} bytes are uncommitted, the limit is {limit}; propose again")
     raft.uncommitted_bytes += size
     index = raft.log.last_index() + 1
     raft.log.append((Entry(raft.term, index, data, entry_type, context),))

@@ -45,10 +45,10 @@ class Raft:
         "messages",
         "pending_conf_index",
         "persisted_messages",
+        "promise_ends",
         "randomized_timeout",
         "read_only",
         "read_states",
-        "restart_grace",
         "rng",
         "role",
         "term",
@@ -81,7 +81,8 @@ class Raft:
         self.election_elapsed = 0  # ticks; of a leader: since the last CheckQuorum
         self.heartbeat_elapsed = 0  # ticks; only of a leader
         self.randomized_timeout = 0  # ticks
-        self.restart_grace = config.restarted  # refuses votes for the first election timeout
+        # The tick until which this node keeps silent for a leader it heard, or may have heard before a restart.
+        self.promise_ends = config.election_ticks if config.restarted else 0
         self.lead_transferee = 0
         self.pending_conf_index = 0  # a leader proposes no conf change before this index is applied
         self.uncommitted_bytes = 0  # of entries this leader appended and did not hand out as committed yet
@@ -101,6 +102,13 @@ class Raft:
     def commit_to_current_term(self) -> bool:
         """True if an entry of the node's own term is committed."""
         return self.log.term_or_zero(self.log.committed) == self.term
+
+    def owes_silence(self) -> bool:
+        """True while a leader may hold a lease because of this node, which then neither campaigns nor votes.
+
+        The promise is counted in ticks and outlives terms and roles: the leader learns of neither.
+        """
+        return self.config.check_quorum and self.tick_count < self.promise_ends
 
     def has_pending_conf(self) -> bool:
         """True while a conf change may be in the log and not applied (thesis 4.1: one at a time)."""

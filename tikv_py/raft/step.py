@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 from core_py.errors import InvariantViolation
 from tikv_py.raft import election, follower, membership, reads, replication
-from tikv_py.raft.errors import ProposalDropped
+from tikv_py.raft.errors import TooManyReads
 from tikv_py.raft.messages import Message, MsgType, StateRole
 from tikv_py.raft.state import Raft
 
@@ -71,7 +71,7 @@ def _read_at_leader(raft: Raft, msg: Message) -> None:
     if msg.entries:
         try:
             reads.request(raft, msg.entries[0].data, msg.from_)
-        except ProposalDropped:
+        except TooManyReads:
             return  # the asker asks again, as for any lost message
 
 

@@ -26,7 +26,14 @@ from core_py.region_errors import (
 from protos.kvproto import metapb_pb2
 from tikv_py.mvcc.txn import Modify
 from tikv_py.raft.config import RaftConfig
-from tikv_py.raft.errors import ConfChangeRefused, NotLeaderError, ProposalDropped, RaftError
+from tikv_py.raft.errors import (
+    ConfChangeRefused,
+    EntryTooLarge,
+    NotLeaderError,
+    ProposalDropped,
+    RaftError,
+    TransferInProgress,
+)
 from tikv_py.raft.messages import ConfChange, Message, StateRole
 from tikv_py.raft.node import RawNode
 from tikv_py.raftstore import commands
@@ -223,17 +230,14 @@ class Peer:
             raise ServerIsBusy(f"region {self.region.id} has {len(self.pending_writes)} writes waiting")
         size = sum([len(key) + len(value or b"") + WRITE_OVERHEAD for _, key, value in modifies])
         size += sum([len(start) + len(end) + WRITE_OVERHEAD for _, start, end in ranges])
-        self._check_entry(size)
+        if size > self._config.raft_entry_max_size:
+            raise RaftEntryTooLarge(self.region.id, size)
         self._budget.check(size)
         future: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
         self._budget.hold(size, future)
         version = self.region.region_epoch.version
         self.pending_writes.append(PendingWrite(modifies, ranges, size, version, future))
         return future
-
-    def _check_entry(self, size: int) -> None:
-        if size > self._config.raft_entry_max_size:
-            raise RaftEntryTooLarge(self.region.id, size)
 
     def propose_pending(self) -> None:
         """Propose the writes of this turn, as few entries as fit."""
@@ -265,7 +269,6 @@ class Peer:
 
     def propose_admin(self, data: bytes) -> asyncio.Future[Applied]:
         """Append an admin command. Raises region errors."""
-        self._check_entry(len(data))
         try:
             index = self.node.propose(data)
         except RaftError as error:
@@ -275,7 +278,6 @@ class Peer:
 
     def propose_conf_change(self, change: ConfChange, data: bytes) -> asyncio.Future[Applied]:
         """Append a membership change. Raises region errors, ConfChangeRefused."""
-        self._check_entry(len(data))
         try:
             index = self.node.propose_conf_change(change, data)
         except ConfChangeRefused:
@@ -305,9 +307,13 @@ class Peer:
         """What the client is told about a refusal of the core."""
         if isinstance(error, NotLeaderError):
             return self.not_leader()
-        if isinstance(error, ProposalDropped):
+        if isinstance(error, TransferInProgress):
             # Who is handing leadership over is as good as no leader: the client finds the next one in milliseconds.
-            return self.not_leader() if self.node.lead_transferee else ServerIsBusy(error.message)
+            return self.not_leader()
+        if isinstance(error, ProposalDropped):
+            return ServerIsBusy(error.message)
+        if isinstance(error, EntryTooLarge):
+            return RaftEntryTooLarge(self.region.id, error.size_bytes)
         return StaleCommand(self.region.id)
 
     def take_proposal(self, index: int, term: int) -> Proposal | None:
@@ -413,6 +419,7 @@ def _raft_config(peer_id: int, storage: PeerStorage, config: RaftstoreConfig, *,
         id=peer_id,
         election_ticks=config.raft_election_timeout_ticks,
         heartbeat_ticks=config.raft_heartbeat_ticks,
+        max_entry_bytes=config.raft_entry_max_size,
         max_bytes_per_msg=config.raft_max_size_per_msg,
         max_inflight_msgs=config.raft_max_inflight_msgs,
         max_pending_reads=config.max_pending_reads,

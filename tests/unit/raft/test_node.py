@@ -10,8 +10,26 @@ import pytest
 from core_py.errors import ConfigError, InvariantViolation
 from tests.golden.raft_runner import parse_change
 from tikv_py.raft.config import RaftConfig
-from tikv_py.raft.errors import ConfChangeRefused, NotLeaderError, ProposalDropped
-from tikv_py.raft.messages import ConfState, EntryType, HardState, Message, MsgType, Snapshot, SnapshotMeta, StateRole
+from tikv_py.raft.errors import (
+    ConfChangePending,
+    ConfChangeRefused,
+    EntryTooLarge,
+    NotLeaderError,
+    TooManyReads,
+    TooMuchUncommitted,
+    TransferInProgress,
+)
+from tikv_py.raft.messages import (
+    ConfState,
+    Entry,
+    EntryType,
+    HardState,
+    Message,
+    MsgType,
+    Snapshot,
+    SnapshotMeta,
+    StateRole,
+)
 from tikv_py.raft.node import RawNode
 from tikv_py.raft.ready import Ready
 from tikv_py.raft.storage import MemoryStorage
@@ -60,6 +78,7 @@ class Driver:
         RaftConfig(id=1, min_election_ticks=5),
         RaftConfig(id=1, max_election_ticks=10),
         RaftConfig(id=1, max_inflight_msgs=0),
+        RaftConfig(id=1, max_entry_bytes=0),
         RaftConfig(id=1, check_quorum=False),
     ],
 )
@@ -127,7 +146,7 @@ def test_uncommitted_bytes_are_limited() -> None:
     driver = Driver((1, 2, 3), RaftConfig(id=1, max_uncommitted_bytes=10))
     node = driver.lead()
     node.propose(b"x" * 20)  # the first one is always let through
-    with pytest.raises(ProposalDropped):
+    with pytest.raises(TooMuchUncommitted):
         node.propose(b"y")
     driver.run()
     node.step(Message(MsgType.APPEND_RESPONSE, 1, 2, 1, index=2))
@@ -135,12 +154,33 @@ def test_uncommitted_bytes_are_limited() -> None:
     node.propose(b"y")
 
 
+def test_an_entry_too_large_is_refused_whole() -> None:
+    driver = Driver((1,), RaftConfig(id=1, max_entry_bytes=10))
+    node = driver.lead()
+    last = node.last_index
+    with pytest.raises(EntryTooLarge) as caught:
+        node.propose(b"x" * 11)
+    assert caught.value.size_bytes == 11
+    with pytest.raises(EntryTooLarge):
+        node.propose_conf_change(parse_change("learner=2"), b"x" * 11)
+    assert (node.last_index, node.has_pending_conf) == (last, False)
+    assert node.propose(b"x" * 10) == last + 1
+
+
+def test_who_hands_over_says_so_and_to_whom() -> None:
+    node = Driver((1, 2, 3)).lead()
+    node.transfer_leader(2)
+    with pytest.raises(TransferInProgress) as caught:
+        node.propose(b"x")
+    assert (caught.value.transferee, node.lead_transferee) == (2, 2)
+
+
 def test_pending_reads_are_limited() -> None:
     node = Driver((1, 2, 3), RaftConfig(id=1, max_pending_reads=2))
     leader = node.lead()
     leader.read_index(b"1")
     leader.read_index(b"2")
-    with pytest.raises(ProposalDropped):
+    with pytest.raises(TooManyReads):
         leader.read_index(b"3")
 
 
@@ -148,7 +188,7 @@ def test_one_conf_change_at_a_time() -> None:
     driver = Driver()
     node = driver.lead()
     node.propose_conf_change(parse_change("learner=2"), b"learner=2")
-    with pytest.raises(ProposalDropped):
+    with pytest.raises(ConfChangePending):
         node.propose_conf_change(parse_change("learner=3"), b"learner=3")
     driver.run()
     node.propose_conf_change(parse_change("learner=3"), b"learner=3")
@@ -191,6 +231,31 @@ def test_higher_priority_refuses_equal_logs_of_lower_priority() -> None:
     assert [message.reject for message in node.ready().persisted_messages] == [True, False]
 
 
+def test_priority_never_refuses_a_better_log() -> None:
+    """A short log of a later term beats a long one of an earlier term; refused, nobody could ever lead."""
+    driver = Driver((1, 2, 3), RaftConfig(id=1, priority=5))
+    driver.storage.append([Entry(1, 1), Entry(1, 2), Entry(1, 3)])
+    node = RawNode(RaftConfig(id=1, priority=5), driver.storage, random.Random(1))
+    node.step(Message(MsgType.REQUEST_VOTE, 1, 2, 3, index=2, log_term=2, priority=4))
+    assert [message.reject for message in node.ready().persisted_messages] == [False]
+
+
+def test_a_late_pre_vote_of_an_earlier_election_does_not_count() -> None:
+    driver = Driver((1, 2, 3))
+    node = driver.node
+    node.campaign()
+    node.step(Message(MsgType.REQUEST_PRE_VOTE_RESPONSE, 1, 2, 1))
+    driver.run()
+    node.step(Message(MsgType.REQUEST_VOTE_RESPONSE, 1, 2, 1, reject=True))
+    node.step(Message(MsgType.REQUEST_VOTE_RESPONSE, 1, 3, 1, reject=True))
+    node.campaign()
+    roles: list[StateRole] = []
+    for term in (1, 2):
+        node.step(Message(MsgType.REQUEST_PRE_VOTE_RESPONSE, 1, 3, term))
+        roles.append(node.role)
+    assert roles == [StateRole.PRE_CANDIDATE, StateRole.CANDIDATE]
+
+
 def test_restarted_node_refuses_votes_for_an_election_timeout() -> None:
     node = Driver((1, 2, 3), RaftConfig(id=1, restarted=True)).node
     request = Message(MsgType.REQUEST_VOTE, 1, 2, 3)
@@ -198,6 +263,40 @@ def test_restarted_node_refuses_votes_for_an_election_timeout() -> None:
     assert not node.has_ready()
     node.step(replace(request, context=b"CampaignTransfer"))
     assert [message.reject for message in node.ready().persisted_messages] == [False]
+
+
+def test_a_promise_to_a_leader_outlives_a_higher_term() -> None:
+    """The leader of term 1 counts on this node's silence, whatever it hears of later terms meanwhile."""
+    node = Driver((1, 2, 3)).node
+    node.step(Message(MsgType.HEARTBEAT, 1, 2, 1))
+    node.ready()
+    node.step(Message(MsgType.APPEND_RESPONSE, 1, 3, 4))
+    assert (node.term, node.leader_id) == (4, 0)
+    for term in (4, 5):
+        node.step(Message(MsgType.REQUEST_VOTE, 1, 3, term))
+        assert node.term == 4
+        assert [message.reject for message in node.ready().persisted_messages] == [True] * (term == 4)
+    for _ in range(10):
+        node.tick()
+    node.step(Message(MsgType.REQUEST_VOTE, 1, 3, 6))
+    assert [message.reject for message in node.ready().persisted_messages] == [False]
+
+
+def test_who_promised_silence_to_a_leader_does_not_campaign() -> None:
+    node = Driver((1, 2, 3)).node
+    node.step(Message(MsgType.HEARTBEAT, 1, 2, 1))
+    node.campaign()
+    assert (node.role, node.leader_id) == (StateRole.FOLLOWER, 2)
+    for _ in range(10):
+        node.tick()
+    node.campaign()
+    assert node.role is StateRole.PRE_CANDIDATE
+
+
+def test_a_node_alone_campaigns_at_once_after_a_restart() -> None:
+    node = Driver((1,), RaftConfig(id=1, restarted=True)).node
+    node.campaign()
+    assert node.role is StateRole.CANDIDATE
 
 
 def test_two_leaders_of_a_term_stop_the_process() -> None:

@@ -15,7 +15,7 @@ from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.engine.memory import MemoryEngine
 from tikv_py.engine.port import CF_DEFAULT, CF_RAFT
-from tikv_py.raft.messages import Entry, EntryType, Message, MsgType
+from tikv_py.raft.messages import Entry, EntryType, Message, MsgType, StateRole
 from tikv_py.raftstore import codec, keys
 from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings
 from tikv_py.raftstore.peer import Peer
@@ -93,6 +93,11 @@ class Bench:
         """Let the store's tasks do what they can without time passing."""
         for _ in range(20):
             await asyncio.sleep(0)
+
+    def time_out(self) -> None:
+        """Let the peer hear no leader until it begins an election: what it promised before its start binds it so long."""
+        while self.peer.node.role is StateRole.FOLLOWER:
+            self.peer.node.tick()
 
     def message(self, message: Message, **fields: object) -> serverpb.RaftMessage:
         """A message of peer 12 on store 2."""

@@ -115,7 +115,7 @@ def test_no_fraction_of_a_tick_is_lost() -> None:
 
 async def make_leader(one: Bench) -> None:
     one.clock.jumped_s += 30
-    one.peer.node.campaign()
+    one.time_out()
     one.store.activate(REGION)
     for kind in (MsgType.REQUEST_PRE_VOTE_RESPONSE, MsgType.REQUEST_VOTE_RESPONSE):
         await one.settle()

@@ -164,7 +164,7 @@ def test_a_leader_that_hands_over_sends_clients_to_look_for_the_next_one() -> No
     """Not ServerIsBusy: clients wait seconds for that, and the handing over takes milliseconds."""
 
     async def body(one: Bench) -> None:
-        one.peer.node.campaign()
+        one.time_out()
         for kind, term in ((MsgType.REQUEST_PRE_VOTE_RESPONSE, 7), (MsgType.REQUEST_VOTE_RESPONSE, 7)):
             one.store.activate(REGION)
             await one.settle()
