@@ -36,10 +36,12 @@ from tikv_py.raftstore import codec, damage, keys, lifecycle, merge
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings
 from tikv_py.raftstore.consistency import ConsistencyChecks
+from tikv_py.raftstore.disk_space import DiskSpace
 from tikv_py.raftstore.early_votes import EarlyVotes
 from tikv_py.raftstore.entry_cache import CacheBudget
 from tikv_py.raftstore.hibernation import Hibernation
 from tikv_py.raftstore.inbox import Inbox
+from tikv_py.raftstore.log_sync import LogSync
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.router import RaftRouter
 from tikv_py.raftstore.snapshots import SnapshotManager
@@ -64,6 +66,9 @@ class StoreListener:
 
     def on_apply(self, peer: Peer, entries: int) -> None:
         """Entries were applied."""
+
+    def on_sync(self, seconds: float) -> None:
+        """The raft log was synced."""
 
     def on_channel_full(self, kind: str) -> None:
         """A message was dropped because a queue was full: "store" (to the loop) or "raft" (to another store)."""
@@ -114,6 +119,7 @@ class Store:
         self.early_votes = EarlyVotes(election_timeout_s)
         self.hibernation = Hibernation(self)
         self.entry_cache = CacheBudget(config.raft_entry_cache_size)
+        self.disk = DiskSpace(store_id, clock)
         self.write_budget = WriteBudget(config.max_pending_write_bytes)
         self.snapshots = SnapshotManager(self, snapshots or SnapshotSettings())
         self.consistency = ConsistencyChecks(self)
@@ -121,12 +127,9 @@ class Store:
         self._inbox = Inbox(config.notify_capacity, config.max_inbox_bytes)
         self._dirty: set[int] = set()
         self._wake = asyncio.Event()
-        self._unsynced: list[Unsynced] = []
-        self._must_sync = False
-        self._sync_wake = asyncio.Event()
+        self.log_sync = LogSync(self)
         self._ticked_until = self._started_at = clock.monotonic()
         self.turns = 0
-        self.syncs = 0
 
     async def start(self) -> None:
         """Load the peers of this store and begin."""
@@ -134,9 +137,10 @@ class Store:
         await lifecycle.load_peers(self)
         self.started = True
         self.scope.spawn(self._run(), name="store loop")
-        self.scope.spawn(self._run_sync(), name="store sync")
+        self.scope.spawn(self.log_sync.run(), name="store sync")
         self.scope.spawn(self._run_ticks(), name="store ticks")
         self.scope.spawn(self._run_log_gc(), name="store log gc")
+        self.scope.spawn(self.log_sync.inspect(), name="store inspection")
         self.scope.spawn(self.hibernation.watch_stores(self.router.is_alive), name="store watch")
 
     async def stop(self) -> None:
@@ -196,7 +200,7 @@ class Store:
             self._wake.set()
 
     async def _run(self) -> None:
-        with self._breaking():
+        with self.breaking():
             while True:
                 await self._wake.wait()
                 self._wake.clear()
@@ -204,7 +208,7 @@ class Store:
                 await asyncio.sleep(0)  # let arrivals of this moment share the next turn
 
     @contextmanager
-    def _breaking(self) -> Iterator[None]:
+    def breaking(self) -> Iterator[None]:
         """What a failing database does to the store."""
         try:
             yield
@@ -228,18 +232,11 @@ class Store:
                 lifecycle.propose_log_gc(self, peer)
                 lifecycle.ask_whether_removed(self, peer)
 
-    async def _run_sync(self) -> None:
-        while True:
-            await self._sync_wake.wait()
-            self._sync_wake.clear()
-            pending, self._unsynced = self._unsynced, []
-            must_sync, self._must_sync = self._must_sync, False
-            if must_sync:
-                with self._breaking():
-                    await self.workers.sync(self.raft_db.sync_wal)
-                self.syncs += 1
-            for one in pending:
-                self._persisted(one)
+    def persisted(self, written: list[Unsynced]) -> None:
+        """What these Readys wrote is durable."""
+        for one in written:
+            self._persisted(one)
+        if written:
             self._wake.set()
 
     def _persisted(self, one: Unsynced) -> None:
@@ -288,9 +285,7 @@ class Store:
     def _write(self, turn: Turn) -> None:
         self.raft_db.write(turn.raft_batch)
         if turn.unsynced:
-            self._unsynced += turn.unsynced
-            self._must_sync |= turn.must_sync
-            self._sync_wake.set()
+            self.log_sync.add(turn.unsynced, must_sync=turn.must_sync)
         self.kv_db.write(turn.kv_batch)
         for peer, done in turn.answers:
             peer.unwritten = False
@@ -413,10 +408,7 @@ class Store:
             if target is None:
                 self.snapshots.not_sent(peer.region.id, message.to)
                 continue
-            wire = serverpb.RaftMessage(region_id=peer.region.id)
-            wire.from_peer.CopyFrom(peer.meta())
-            wire.to_peer.CopyFrom(target)
-            wire.region_epoch.CopyFrom(peer.region.region_epoch)
+            wire = self._envelope(peer, target)
             if lifecycle.is_initial(message):
                 wire.start_key, wire.end_key = peer.region.start_key, peer.region.end_key
             wire.message.CopyFrom(codec.message_to_pb(message))
@@ -427,12 +419,19 @@ class Store:
 
     def send_extra(self, peer: Peer, target: metapb_pb2.Peer, extra: serverpb.ExtraMessage) -> None:
         """Send a message that is not the Raft node's; it tells the peer's term."""
-        wire = serverpb.RaftMessage(region_id=peer.region.id, extra_msg=extra)
+        wire = self._envelope(peer, target)
+        wire.extra_msg.CopyFrom(extra)
         wire.message.term = peer.node.term
+        self.router.send(target.store_id, wire)
+
+    def _envelope(self, peer: Peer, target: metapb_pb2.Peer) -> serverpb.RaftMessage:
+        wire = serverpb.RaftMessage(region_id=peer.region.id)
         wire.from_peer.CopyFrom(peer.meta())
         wire.to_peer.CopyFrom(target)
         wire.region_epoch.CopyFrom(peer.region.region_epoch)
-        self.router.send(target.store_id, wire)
+        if self.disk.own:
+            wire.disk_usage = self.disk.own.value  # type: ignore[assignment]
+        return wire
 
     def find(self, region_id: int) -> Peer:
         """The peer of a region.
