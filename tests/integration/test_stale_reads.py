@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from tikv_py.raftstore import admin
 from tikv_py.raftstore.config import RaftstoreConfig
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.store import Store
+from tikv_py.resolved_ts.progress import Claim
 from tikv_py.server.config import ResolvedTsConfig, TikvConfig
 from tikv_py.server.split_worker import split_region
 
@@ -36,9 +38,16 @@ DEBUG = methods_of(debugpb_pb2.DESCRIPTOR.services_by_name["Debug"])
 SETTINGS = TikvConfig(resolved_ts=ResolvedTsConfig(advance_ts_interval=Seconds(0.5)))
 
 
-def run(test: Callable[[StorageCluster], Awaitable[None]], raftstore: RaftstoreConfig = FAST) -> None:
+BY_HAND = TikvConfig(resolved_ts=ResolvedTsConfig(enable=False))
+
+
+def run(
+    test: Callable[[StorageCluster], Awaitable[None]],
+    raftstore: RaftstoreConfig = FAST,
+    settings: TikvConfig = SETTINGS,
+) -> None:
     async def main() -> None:
-        async with storage_cluster(3, raftstore=raftstore, settings=SETTINGS) as cluster:
+        async with storage_cluster(3, raftstore=raftstore, settings=settings) as cluster:
             await three_replicas(cluster)
             await test(cluster)
 
@@ -221,7 +230,65 @@ def test_sleeping_regions_stay_asleep_and_advance() -> None:
     run(body)
 
 
-def test_a_split_and_a_merge_begin_with_what_is_known_of_both_parts() -> None:
+class Cut:
+    """One store and all other stores do not hear each other; PD and clients reach everybody."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def connected(self, source: str, target: str) -> bool:
+        return not (source.startswith("store") and target.startswith("store") and self._name in (source, target))
+
+    def delay_s(self, _source: str, _target: str) -> float | None:
+        return 0.0
+
+
+def test_a_leader_that_was_replaced_in_its_sleep_claims_nothing() -> None:
+    async def body(cluster: StorageCluster) -> None:
+        async with await txn_client(cluster) as client:
+            async with client.begin() as txn:
+                txn.put(b"k", b"old")
+            await complete_up_to(cluster, b"k", await client.timestamp())
+            await eventually(
+                lambda: _true(not any(store_of(node).hibernation.awake for node in cluster.nodes)), "all peers sleep"
+            )
+            node, old = replicas(cluster, b"k")[0]
+            cluster.network.fault = Cut(node.name)
+            known = old.safe_ts()
+            others = [peer for _, peer in replicas(cluster, b"k")[1:]]
+            await eventually(lambda: _true(any(peer.is_leader for peer in others)), "another leader")
+            await asyncio.sleep(3)
+            assert old.is_leader, "asleep, it cannot know better"
+            assert old.safe_ts() <= known + (1000 << 18), "what was under way when the network broke"
+            async with client.begin() as txn:
+                txn.put(b"k", b"new")
+            ts = await client.timestamp()
+            await eventually(lambda: _true(any(peer.safe_ts() >= ts for peer in others)), "the new leader advances")
+            assert (await stale_get(cluster, node, old, b"k", ts)).region_error.HasField("data_is_not_ready")
+            cluster.network.fault = NoFault()
+            await complete_up_to(cluster, b"k", ts)
+            assert (await stale_get(cluster, node, old, b"k", ts)).value == b"new"
+
+    run(body)
+
+
+def test_a_leader_claims_nothing_before_it_has_applied_its_own_term() -> None:
+    async def body(cluster: StorageCluster) -> None:
+        _, leader = replicas(cluster, b"k")[0]
+        async with await txn_client(cluster) as client:
+            await complete_up_to(cluster, b"k", await client.timestamp())
+            leader.storage.applied_term -= 1
+            await asyncio.sleep(1)
+            known = leader.safe_ts()
+            await asyncio.sleep(3)
+            assert leader.safe_ts() == known
+            leader.storage.applied_term += 1
+            await complete_up_to(cluster, b"k", await client.timestamp())
+
+    run(body)
+
+
+def test_the_new_part_of_a_split_begins_with_nothing() -> None:
     async def body(cluster: StorageCluster) -> None:
         async with await txn_client(cluster) as client:
             async with client.begin() as txn:
@@ -246,29 +313,6 @@ def test_a_split_and_a_merge_begin_with_what_is_known_of_both_parts() -> None:
                 refused = (await stale_get(cluster, node, peer, b"a", ts)).region_error
                 assert refused.data_is_not_ready.safe_ts == 0
             await complete_up_to(cluster, b"a", await client.timestamp())
-
-            new_ts = await client.timestamp()
-            source = replicas(cluster, b"a")[0]
-            target = next(one for one in replicas(cluster, b"z") if one[0] is source[0])
-            if not target[1].is_leader:
-                holder, leader = replicas(cluster, b"z")[0]
-                admin.transfer_leader(store_of(holder), leader, target[1].meta())
-                await eventually(lambda: _true(target[1].is_leader), "leaders on one store")
-            await complete_up_to(cluster, b"z", new_ts)
-            known = min(peer.safe_ts() for key in (b"a", b"z") for _, peer in replicas(cluster, key))
-            await admin.merge_region(store_of(source[0]), source[1], target[1].region)
-            await eventually(
-                lambda: _true(
-                    len(replicas(cluster, b"a")) == 3
-                    and all(not peer.region.start_key for _, peer in replicas(cluster, b"z"))
-                ),
-                "merged everywhere",
-            )
-            assert all(peer.safe_ts() >= known for _, peer in replicas(cluster, b"a"))
-            await complete_up_to(cluster, b"a", await client.timestamp())
-            for node, peer in replicas(cluster, b"a"):
-                assert (await stale_get(cluster, node, peer, b"a", new_ts)).value == b"1"
-                assert (await stale_get(cluster, node, peer, b"z", new_ts)).value == b"2"
 
     run(body)
 
@@ -318,16 +362,7 @@ def test_a_snapshot_begins_anew() -> None:
                 seen.append(peer.safe_ts())
 
             store_of(node).snapshots.begin = watched  # type: ignore[assignment,method-assign]
-            cut = node.name
-
-            class Cut:
-                def connected(self, source: str, target: str) -> bool:
-                    return cut not in (source, target)
-
-                def delay_s(self, _source: str, _target: str) -> float | None:
-                    return 0.0
-
-            cluster.network.fault = Cut()
+            cluster.network.fault = Cut(node.name)
             for n in range(60):
                 async with client.begin() as txn:
                     txn.put(b"k%d" % n, b"v")
@@ -404,6 +439,65 @@ def test_raw_requests_ignore_the_flag() -> None:
         assert (await call(cluster, node, "RawGet", get)).region_error.HasField("not_leader")
 
     run(body)
+
+
+def test_a_merged_region_is_complete_as_far_as_both_parts_are() -> None:
+    async def body(cluster: StorageCluster) -> None:
+        left, right = partial(replicas, cluster, b"a"), partial(replicas, cluster, b"z")
+        async with await txn_client(cluster) as client:
+            await client.split_region([b"m"])
+        await eventually(
+            lambda: _true(all(len(found) == 3 and found[0][1].is_leader for found in (left(), right()))), "two regions"
+        )
+        source, target = left()[0], next(one for one in right() if one[0] is left()[0][0])
+        if not target[1].is_leader:
+            holder, leader = right()[0]
+            admin.transfer_leader(store_of(holder), leader, target[1].meta())
+            await eventually(lambda: _true(target[1].is_leader), "leaders on one store")
+        await asyncio.sleep(1)
+        for (_, one), (_, other) in zip(left(), right(), strict=True):
+            one.read_progress.offer(Claim(one.storage.apply_state.applied_index, 100))
+            other.read_progress.offer(Claim(other.storage.apply_state.applied_index, 200))
+            other.read_progress.offer(Claim(other.storage.apply_state.applied_index + 1, 300))
+        await admin.merge_region(store_of(source[0]), source[1], target[1].region)
+        await eventually(
+            lambda: _true(all(not peer.region.start_key for _, peer in right()) and len(right()) == 3),
+            "merged everywhere",
+        )
+        assert [peer.safe_ts() for _, peer in right()] == [100, 100, 100]
+        assert all(peer.read_progress.front is None for _, peer in right())
+
+    run(body, settings=BY_HAND)
+
+
+def test_check_leader_agrees_to_the_leader_of_the_term_and_takes_claims_about_the_same_range() -> None:
+    async def body(cluster: StorageCluster) -> None:
+        _, leader = replicas(cluster, b"k")[0]
+        node, follower = replicas(cluster, b"k")[1]
+
+        async def ask(term: int, peer_id: int, version: int, claim: Claim) -> list[int]:
+            request = pb.CheckLeaderRequest(ts=5)
+            info = request.regions.add(region_id=leader.region.id, peer_id=peer_id, term=term)
+            info.region_epoch.CopyFrom(leader.region.region_epoch)
+            info.region_epoch.version = version
+            info.read_state.applied_index, info.read_state.safe_ts = claim
+            request.regions.add(region_id=999, peer_id=1, term=term)
+            response = await call(cluster, node, "CheckLeader", request)
+            assert response.ts == 5
+            return list(response.regions)
+
+        term, version = leader.node.term, leader.region.region_epoch.version
+        applied = follower.storage.apply_state.applied_index
+        assert await ask(term, leader.peer_id, version + 1, Claim(applied, 100)) == [leader.region.id]
+        assert follower.safe_ts() == 0
+        assert await ask(term + 1, leader.peer_id, version, Claim(applied, 100)) == []
+        assert follower.safe_ts() == 100
+        assert await ask(term, follower.peer_id, version, Claim(applied + 1, 200)) == []
+        assert follower.safe_ts() == 100
+        assert await ask(term, leader.peer_id, version, Claim(applied, 150)) == [leader.region.id]
+        assert follower.safe_ts() == 100, "what waits says more"
+
+    run(body, settings=BY_HAND)
 
 
 @pytest.mark.parametrize("enabled", [True, False])

@@ -9,9 +9,14 @@ import warnings
 
 import structlog
 
-from tests.sim import bank_sim, sql_sim, storage_sim
+from tests.sim import bank_sim, sql_sim, stale_sim, storage_sim
 
-WORKLOADS = {"raw": storage_sim.simulate, "bank": bank_sim.simulate, "sql": sql_sim.simulate}
+WORKLOADS = {
+    "raw": storage_sim.simulate,
+    "bank": bank_sim.simulate,
+    "sql": sql_sim.simulate,
+    "stale": stale_sim.simulate,
+}
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim import bank_sim, sql_sim, storage_sim
+from tests.sim import bank_sim, sql_sim, stale_sim, storage_sim
 
 REPLAY = "replay: python -m tests.sim --workload {} --seeds 1 --start {} --log"
 
@@ -26,6 +26,14 @@ def test_bank(seed: int) -> None:
     outcome = bank_sim.simulate(seed)
     assert outcome.writes > 10
     assert outcome.reads > 10
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_stale_reads(seed: int) -> None:
+    print(REPLAY.format("stale", seed))
+    outcome = stale_sim.simulate(seed)
+    assert outcome.writes > 5
+    assert outcome.reads > 50, "answers of followers"
 
 
 def test_sql() -> None:
