@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from core_py.codec import memcomparable
+from core_py.codec import memcomparable, row, tablecodec
 from core_py.codec import ts as tso
 from core_py.ports import methods_of
 from core_py.runtime.config import Seconds
@@ -21,6 +21,8 @@ from core_py.sim.loop import run_virtual
 from core_py.sim.network import NoFault
 from protos.kvproto import debugpb_pb2, tikvpb_pb2
 from protos.kvproto import kvrpcpb_pb2 as pb
+from protos.tipb import select_pb2
+from tests.integration.test_failpoints_commands import counting
 from tests.integration.test_storage_cluster import eventually, three_replicas, txn_client
 from tests.support.storage_cluster import FAST, Node, StorageCluster, storage_cluster
 from tikv_py.engine.port import CF_LOCK
@@ -207,6 +209,43 @@ def _address(context: pb.Context, peer: Peer) -> None:
     context.region_id = peer.region.id
     context.region_epoch.CopyFrom(peer.region.region_epoch)
     context.peer.CopyFrom(peer.meta())
+
+
+def test_push_down_reads_the_past_on_any_replica_past_all_locks() -> None:
+    async def body(cluster: StorageCluster) -> None:
+        async with await txn_client(cluster) as client:
+            first, second = tablecodec.record_key(1, 1), tablecodec.record_key(1, 2)
+            async with client.begin() as txn:
+                txn.put(first, row.encode([]))
+            async with client.begin() as txn:
+                txn.put(second, row.encode([]))
+            ts = await client.timestamp()
+            await complete_up_to(cluster, first, ts)
+            old = txn.commit_ts - 1
+            # A transaction that began long ago locks the rows now; it cannot commit below what is published.
+            node, leader = replicas(cluster, first)[0]
+            request = pb.PrewriteRequest(primary_lock=second, start_version=txn.commit_ts, lock_ttl=60_000)
+            request.mutations.add(op=pb.Put, key=second, value=row.encode([]))
+            _address(request.context, leader)
+            assert not (await call(cluster, node, "KvPrewrite", request)).errors
+            for node, peer in replicas(cluster, first):
+                assert await _rows(cluster, node, peer, old) == 1
+                assert await _rows(cluster, node, peer, ts) == 2
+                assert await _rows(cluster, node, peer, await client.timestamp()) is None
+
+    run(body)
+
+
+async def _rows(cluster: StorageCluster, node: Node, peer: Peer, ts: int) -> int | None:
+    """How many rows a stale count finds; None where it is refused."""
+    request = counting(ts)
+    _address(request.context, peer)
+    request.context.stale_read = True
+    response = await call(cluster, node, "Coprocessor", request)
+    if response.region_error.HasField("data_is_not_ready"):
+        return None
+    assert not response.HasField("locked")
+    return sum(select_pb2.SelectResponse.FromString(response.data).output_counts)
 
 
 def test_sleeping_regions_stay_asleep_and_advance() -> None:

@@ -18,7 +18,7 @@ from tikv_py.raft.messages import ConfState
 from tikv_py.raft.quorum import VoteResult, joint_vote
 from tikv_py.resolved_ts.progress import Claim
 
-REGIONS_PER_REQUEST = 1024
+REGIONS_PER_REQUEST = 512
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class LeadershipRound:
             if member.store_id != self._store_id:
                 self._request_for(member.store_id).regions.append(info)
         candidate.agreed[candidate.peer_id] = True
-        if candidate.is_settled():
+        if len(candidate.conf.voters) == 1 and candidate.is_settled():
             return True
         self._open[candidate.region.id] = candidate
         return False

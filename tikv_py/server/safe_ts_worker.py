@@ -49,7 +49,7 @@ from tikv_py.resolved_ts.progress import Claim
 from tikv_py.resolved_ts.resolver import LOCKS_MAX, Resolver, lock_bound
 from tikv_py.server.metrics import ResolvedTsMetrics
 
-SLICE = 256
+SLICE = 128
 SCANS_AT_ONCE = 64
 SCAN_PAIRS = 4096
 LOCKS_TOTAL_MAX = 2 * LOCKS_MAX  # of all regions; beyond that those with the most are forgotten
