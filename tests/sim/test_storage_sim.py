@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim import bank_sim, raft_sim, sql_sim
+from tests.sim import bank_sim, raft_sim, sql_sim, stale_sim
 from tests.sim.world import Options, Outcome
 
 
@@ -44,6 +44,12 @@ def test_bank() -> None:
     writes, reads, *_ = together([bank_sim.simulate(seed, Options("bank")) for seed in range(5)])
     assert writes > 5 * 10
     assert reads > 5 * 10
+
+
+def test_stale_reads() -> None:
+    writes, reads, *_ = together([stale_sim.simulate(seed, Options("stale")) for seed in range(5)])
+    assert writes > 5 * 5
+    assert reads > 5 * 50, "answers of followers"
 
 
 def test_sql() -> None:

@@ -22,6 +22,7 @@ from tikv_py.raft.messages import ConfChange, Entry, EntryType
 from tikv_py.raft.node import RawNode
 from tikv_py.raftstore import codec, merge_rules, region
 from tikv_py.raftstore.peer_storage import PeerStorage
+from tikv_py.resolved_ts.resolver import Resolver
 
 
 @dataclass(slots=True)
@@ -46,11 +47,12 @@ LocalWrites = tuple[metapb_pb2.RegionEpoch, list[Modify], list[tuple[str, bytes,
 
 
 class Applier:
-    """Applies the entries of one peer into a shared batch."""
+    """Applies the entries of one peer into a shared batch. `locks` is told of every change, while somebody wants to know."""
 
     def __init__(self, storage: PeerStorage, node: Callable[[], RawNode]) -> None:
         self._storage = storage
         self._node = node
+        self.locks: Resolver | None = None
 
     def apply(self, batch: WriteBatch, entry: Entry, local: LocalWrites | None) -> Applied:
         """Apply one committed entry; `local` is its parsed content when this store proposed it."""
@@ -93,6 +95,8 @@ class Applier:
             else:
                 put(cf, key, value)
                 size += len(key) + len(value)
+        if self.locks is not None:
+            self.locks.apply(modifies, ranges)
         return Applied(written_bytes=size, written_keys=len(modifies))
 
     def _closed(self) -> Applied:

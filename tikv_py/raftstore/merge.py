@@ -170,6 +170,7 @@ def commit(store: Store, target: Peer, request: cmdpb.CommitMergeRequest, turn: 
         f"{name}, but its peer there is not closed at index {request.commit}",
     )
     storage = target.storage
+    target.read_progress.merge(source.safe_ts(), storage.apply_state.applied_index)
     storage.merged_records = merge_rules.with_records(
         storage.merged_records, source.storage.merged_records, source.region, storage.region
     )

@@ -42,6 +42,7 @@ from tikv_py.raftstore.config import RaftstoreConfig
 from tikv_py.raftstore.load_split import HotReads
 from tikv_py.raftstore.peer_storage import PeerStorage
 from tikv_py.raftstore.region import find_peer
+from tikv_py.resolved_ts.progress import ReadProgress
 
 MERGED_WRITE_MAX_BYTES = 1 << 20  # client writes of one turn share an entry up to this size
 WRITE_OVERHEAD = 64  # protobuf and log overhead per change, for size estimates
@@ -139,6 +140,7 @@ class Peer:
         self.proposals: deque[Proposal] = deque()
         self.reads: dict[bytes, asyncio.Future[None]] = {}
         self.read_waits: list[_ReadWait] = []
+        self.read_progress = ReadProgress()
         self.snapshot: SnapshotProgress | None = None
         self.unsynced = 0
         self.destroyed = False
@@ -219,13 +221,21 @@ class Peer:
 
     def _leads_alone(self) -> bool:
         """Whether no other peer can have committed anything that this leader has not."""
+        return self.is_complete() and self.node.in_lease()
+
+    def is_complete(self) -> bool:
+        """Whether a leader has applied every write that was ever answered in its range, if nobody leads after it yet."""
+        storage = self.storage
         return (
             self.is_leader
-            and self.storage.merge is None
-            and self.storage.applied_term == self.node.term
-            and self.storage.apply_state.applied_index >= self._lease_from
-            and self.node.in_lease()
+            and storage.merge is None
+            and storage.applied_term == self.node.term
+            and storage.apply_state.applied_index >= self._lease_from
         )
+
+    def safe_ts(self) -> int:
+        """Up to which timestamp this replica can be read without asking anybody; 0 for not at all."""
+        return self.read_progress.safe_ts(self.storage.apply_state.applied_index)
 
     def write(self, modifies: list[Modify], ranges: list[tuple[str, bytes, bytes]]) -> asyncio.Future[Applied]:
         """Queue a write for the next turn. Raises NotLeader, ServerIsBusy, RaftEntryTooLarge."""

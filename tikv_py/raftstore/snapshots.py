@@ -112,6 +112,8 @@ class SnapshotManager:
             if source is not None:
                 peer.snapshot.ended.append(lifecycle.end(store, source, source.region, region, holds_range=True))
         peer.fail_proposals()
+        peer.applier.locks = None
+        peer.read_progress.reset()
         storage.reset_to_snapshot(raft_batch, meta.index, meta.term)
         storage.region, storage.merge, storage.merged_records = region, None, records
         store.closed.discard(region.id)

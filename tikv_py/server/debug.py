@@ -27,6 +27,8 @@ from tikv_py.raftstore.store import Store
 
 T = TypeVar("T")
 
+ReadProgressHandler = Callable[[debugpb.GetRegionReadProgressRequest], Awaitable[debugpb.GetRegionReadProgressResponse]]
+
 SCANS_MAX = 4
 SLICE_PAIRS = 2048
 SLICE_KEYS = 256
@@ -45,10 +47,13 @@ _STATUS: tuple[tuple[type[DbError], str], ...] = (
 class DebugService:
     """The handlers, over one store."""
 
-    def __init__(self, store: Store, cluster_id: int, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, store: Store, cluster_id: int, registry: CollectorRegistry, read_progress: ReadProgressHandler
+    ) -> None:
         self._store = store
         self._cluster_id = cluster_id
         self._registry = registry
+        self._read_progress = read_progress
         self._inspector = Inspector(store.raft_db, store.kv_db)
         self._scans = 0
 
@@ -70,6 +75,7 @@ class DebugService:
             "GetStoreInfo": self._store_info,
             "GetClusterInfo": self._cluster_info,
             "GetAllRegionsInStore": self._all_regions,
+            "GetRegionReadProgress": self._read_progress,
         }
         handlers: dict[str, Handler] = {name: _with_statuses(handler) for name, handler in unary.items()}
         handlers["ScanMvcc"] = self._scan_mvcc
