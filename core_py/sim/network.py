@@ -275,7 +275,7 @@ class MemoryStream:
         self._task.add_done_callback(self._server_done)
 
     def _server_done(self, task: asyncio.Task[Any]) -> None:
-        if task.cancelled():
+        if task.cancelled() or task.exception() is not None:  # a process that ends, in whatever way, ends its connections
             self._break(RpcError(f"{self._method.path}: UNAVAILABLE: {self._listener.address} stopped"))
         self.on_end()
 
