@@ -111,7 +111,9 @@ class TikvServer:
             store, splits, config.split, ports.rng, self._metrics.splits, self._on_failure
         )
         self._pd_worker = PdWorker(store, self.pd, ports.clock, self._metrics, splits, ports.disk_use, self._on_failure)
-        services = self._services = NodeServices(store, self.pd, self._metrics, ports.clock, self.registry)
+        services = self._services = NodeServices(
+            store, self.pd, self._metrics, ports.clock, self.registry, config.debug
+        )
         coprocessor = CoprocessorService(services.access, ports.workers, self._metrics, ports.clock)
         self._listener = await ports.transport.serve(config.server.addr, services.services(coprocessor.commands()))
         self.address = config.server.advertise_addr or self._listener.address

@@ -113,6 +113,14 @@ class CoprocessorConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class DebugConfig:
+    """`[debug]`: what a production store must not allow."""
+
+    failpoints: bool = False
+    """Whoever reaches the server's address may arm failpoints, which lose messages, stall the store or stop it."""
+
+
+@dataclass(frozen=True, slots=True)
 class TikvConfig:
     """The whole file."""
 
@@ -138,6 +146,7 @@ class TikvConfig:
     coprocessor: CoprocessorConfig = field(default_factory=CoprocessorConfig)
     split: LoadSplitConfig = field(default_factory=LoadSplitConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    debug: DebugConfig = field(default_factory=DebugConfig)
 
     def validate(self) -> None:
         """Raises ValueError for settings that cannot work."""
