@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from core_py.errors import DbError
+from core_py.failpoints import UNARMED, FailPoints
 from core_py.ports import Random
 from core_py.region_errors import (
     EpochNotMatch,
@@ -110,32 +111,40 @@ class SnapshotProgress:
     """Regions whose peers here end with it: they have become parts of this one."""
 
 
+def _raft_config(peer_id: int, storage: PeerStorage, config: RaftstoreConfig, *, restarted: bool) -> RaftConfig:
+    return RaftConfig(
+        id=peer_id,
+        election_ticks=config.raft_election_timeout_ticks,
+        heartbeat_ticks=config.raft_heartbeat_ticks,
+        # Of what the store itself proposes: a merge carries up to 4 MiB of another region's entries.
+        max_entry_bytes=max(config.raft_entry_max_size, commands.MAX_ENTRY_BYTES),
+        max_bytes_per_msg=config.raft_max_size_per_msg,
+        max_inflight_msgs=config.raft_max_inflight_msgs,
+        applied=storage.apply_state.applied_index,
+        restarted=restarted,
+        # A lease counted in ticks is believed only together with the clock, which the store loop looks at.
+        read_only_lease=False,
+    )
+
+
 class Peer:
     """See the module's text."""
 
     def __init__(
-        self, storage: PeerStorage, meta: metapb_pb2.Peer, config: RaftstoreConfig, rng: Random, *, restarted: bool
+        self,
+        storage: PeerStorage,
+        meta: metapb_pb2.Peer,
+        config: RaftstoreConfig,
+        rng: Random,
+        *,
+        restarted: bool,
+        fail: FailPoints = UNARMED,
     ) -> None:
         self.storage = storage
+        self._fail = fail
         self.peer_id = peer_id = meta.id
-        self.node = RawNode(
-            RaftConfig(
-                id=peer_id,
-                election_ticks=config.raft_election_timeout_ticks,
-                heartbeat_ticks=config.raft_heartbeat_ticks,
-                # Of what the store itself proposes: a merge carries up to 4 MiB of another region's entries.
-                max_entry_bytes=max(config.raft_entry_max_size, commands.MAX_ENTRY_BYTES),
-                max_bytes_per_msg=config.raft_max_size_per_msg,
-                max_inflight_msgs=config.raft_max_inflight_msgs,
-                applied=storage.apply_state.applied_index,
-                restarted=restarted,
-                # A lease counted in ticks is believed only together with the clock, which the store loop looks at.
-                read_only_lease=False,
-            ),
-            storage,
-            rng,
-        )
-        self.applier = Applier(storage, lambda: self.node)
+        self.node = RawNode(_raft_config(peer_id, storage, config, restarted=restarted), storage, rng)
+        self.applier = Applier(storage, lambda: self.node, fail)
         self.pending_writes: list[PendingWrite] = []
         self.proposals: deque[Proposal] = deque()
         self.reads: dict[bytes, asyncio.Future[None]] = {}
@@ -221,6 +230,8 @@ class Peer:
 
     def _leads_alone(self) -> bool:
         """Whether no other peer can have committed anything that this leader has not."""
+        if self._fail.armed and self._fail.hit("lease_lost") is not None:
+            return False
         return self.is_complete() and self.node.in_lease()
 
     def is_complete(self) -> bool:

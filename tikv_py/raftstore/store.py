@@ -192,6 +192,8 @@ class Store:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
+                if self.fail.armed:
+                    await self.fail.reach("raft_before_turn")
                 self._turn()
                 await asyncio.sleep(0)  # let arrivals of this moment share the next turn
 
@@ -226,10 +228,14 @@ class Store:
             self._sync_wake.clear()
             pending, self._unsynced = self._unsynced, []
             must_sync, self._must_sync = self._must_sync, False
+            if self.fail.armed:
+                await self.fail.reach("raft_before_sync")
             if must_sync:
                 with self._breaking():
                     await self.workers.sync(self.raft_db.sync_wal)
                 self.syncs += 1
+            if self.fail.armed:
+                await self.fail.reach("raft_after_sync")
             for one in pending:
                 self._persisted(one)
             self._wake.set()
@@ -253,6 +259,8 @@ class Store:
         inbox, self._inbox = self._inbox, []
         for message in inbox:
             lifecycle.handle_message(self, message)
+        if self.fail.armed:
+            self.fail.hit("raft_before_collect")
         turn = Turn(self.raft_db.batch(), self.kv_db.batch())
         dirty, self._dirty = sorted(self._dirty), set()
         for region_id in dirty:
@@ -279,12 +287,18 @@ class Store:
                 break
 
     def _write(self, turn: Turn) -> None:
+        if self.fail.armed:
+            self.fail.hit("raft_before_write")
         self.raft_db.write(turn.raft_batch)
         if turn.unsynced:
             self._unsynced += turn.unsynced
             self._must_sync |= turn.must_sync
             self._sync_wake.set()
+        if self.fail.armed:
+            self.fail.hit("apply_before_write")
         self.kv_db.write(turn.kv_batch)
+        if self.fail.armed:
+            self.fail.hit("apply_before_answer")
         for peer, done in turn.answers:
             peer.unwritten = False
             self._answer(peer, done)
@@ -378,7 +392,11 @@ class Store:
 
     async def _truncate_log(self, peer: Peer, index: int) -> None:
         """Delete log entries, after what they did is durable in the kv database."""
+        if self.fail.armed:
+            await self.fail.reach("log_cut_before_sync")
         await self.workers.sync(self.kv_db.sync_wal)
+        if self.fail.armed:
+            await self.fail.reach("log_cut_before_delete")
         if peer.destroyed:
             return
         region_id = peer.region.id
@@ -388,6 +406,8 @@ class Store:
         peer.storage.cache.trim(index)
 
     def _role_changed(self, peer: Peer) -> None:
+        if self.fail.armed:
+            self.fail.hit("role_change")
         peer.on_role_change()
         if peer.node.role in (StateRole.LEADER, StateRole.FOLLOWER):
             get_logger().info(

@@ -116,7 +116,9 @@ class TikvServer:
         if config.resolved_ts.enable:
             interval_s = float(config.resolved_ts.advance_ts_interval)
             self._safe_ts = SafeTsWorker(store, self.pd, interval_s, self._metrics.resolved_ts, self._on_failure)
-        services = self._services = NodeServices(store, self.pd, self._metrics, ports.clock, self.registry)
+        services = self._services = NodeServices(
+            store, self.pd, self._metrics, ports.clock, self.registry, config.debug
+        )
         coprocessor = CoprocessorService(services.access, ports.workers, self._metrics, ports.clock)
         self._listener = await ports.transport.serve(config.server.addr, services.services(coprocessor.commands()))
         self.address = config.server.advertise_addr or self._listener.address

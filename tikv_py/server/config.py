@@ -131,6 +131,14 @@ class ResolvedTsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class DebugConfig:
+    """`[debug]`: what a production store must not allow."""
+
+    failpoints: bool = False
+    """Whoever reaches the server's address may arm failpoints, which lose messages, stall the store or stop it."""
+
+
+@dataclass(frozen=True, slots=True)
 class TikvConfig:
     """The whole file."""
 
@@ -157,6 +165,7 @@ class TikvConfig:
     split: LoadSplitConfig = field(default_factory=LoadSplitConfig)
     resolved_ts: ResolvedTsConfig = field(default_factory=ResolvedTsConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    debug: DebugConfig = field(default_factory=DebugConfig)
 
     def validate(self) -> None:
         """Raises ValueError for settings that cannot work."""

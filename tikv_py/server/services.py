@@ -15,6 +15,7 @@ from protos.kvproto import kvrpcpb_pb2, raft_serverpb_pb2, tikvpb_pb2
 from tikv_py.client.pd.client import PdClient
 from tikv_py.raftstore.store import Store
 from tikv_py.server.batch_commands import BatchCommandsService
+from tikv_py.server.config import DebugConfig
 from tikv_py.server.debug import DebugService
 from tikv_py.server.dispatch import Command, Dispatcher
 from tikv_py.server.kv_read import KvReadService
@@ -33,7 +34,13 @@ class NodeServices:
     """Everything a node answers. `coprocessor` serves push-down requests."""
 
     def __init__(
-        self, store: Store, pd: PdClient, metrics: StoreMetrics, clock: Clock, registry: CollectorRegistry
+        self,
+        store: Store,
+        pd: PdClient,
+        metrics: StoreMetrics,
+        clock: Clock,
+        registry: CollectorRegistry,
+        debug: DebugConfig,
     ) -> None:
         self._store = store
         self._fail = store.fail
@@ -43,7 +50,7 @@ class NodeServices:
         self.scheduler = Scheduler(self.access, clock)
         self._clock = clock
         self._safe_ts = SafeTsService(store)
-        self._debug = DebugService(store, pd.cluster_id, registry, self._safe_ts.region_read_progress)
+        self._debug = DebugService(store, pd.cluster_id, registry, debug, self._safe_ts.region_read_progress)
         self._dispatcher: Dispatcher | None = None
         self.serving = True
 
