@@ -50,7 +50,7 @@ class StoreRpc:
 
     async def call(self, name: str, request: Any, *, timeout_s: float = 20.0) -> Any:
         """One command, with the region's context filled in."""
-        request.context.CopyFrom(self.context())
+        request.context.MergeFrom(self.context())
         return await self._channel.unary(METHODS[name], request, timeout_s=timeout_s)
 
     def stream(self, name: str) -> StreamCall:

@@ -101,7 +101,7 @@ def add_peer(store: Store, region: metapb_pb2.Region, meta: metapb_pb2.Peer, *, 
     """
     restarted = restarted or store.is_recently_restarted() or load_raft_state(store.raft_db, region.id) is not None
     storage = PeerStorage.load(store.raft_db, store.kv_db, region, store.entry_cache)
-    peer = Peer(storage, meta, store.config, store.rng, restarted=restarted, fail=store.fail)
+    peer = Peer(storage, meta, store.config, store.rng, restarted=restarted, fail=store.fail, budget=store.write_budget)
     storage.make_snapshot = lambda to: store.snapshots.make(peer, to)
     store.peers[region.id] = peer
     store.hibernation.add(region.id)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 MAX_LOG_GAP = 10
 """Entries the slowest replica may lack when a merge begins (TiKV: raftstore.merge-max-log-gap)."""
-MAX_GAP_BYTES = 4 << 20  # they travel in one entry of the target, together with its own header
+MAX_GAP_BYTES = 4 << 20  # they travel in one entry of the target, of which they may be half
 
 
 def prepare(store: Store, source: Peer, target_region: metapb_pb2.Region) -> bytes:
@@ -63,12 +63,12 @@ def prepare(store: Store, source: Peer, target_region: metapb_pb2.Region) -> byt
     merge_rules.check_neighbours(source.region, target.region)
     if source.storage.applied_term != source.node.term or source.node.has_pending_conf or source.node.lead_transferee:
         raise StaleCommand(region_id)
-    min_index = _shared_index(source)
+    min_index = _shared_index(source, min(MAX_GAP_BYTES, store.config.raft_entry_max_size // 2))
     request = commands.prepare_merge(min_index, target.region)
     return commands.admin_command(source.region, request).SerializeToString()
 
 
-def _shared_index(source: Peer) -> int:
+def _shared_index(source: Peer, max_gap_bytes: int) -> int:
     """The index every replica holds durably. Raises AdminRefused when one lags or the entries behind it cannot travel."""
     last, region_id = source.node.last_index, source.region.id
     shared = last
@@ -80,7 +80,7 @@ def _shared_index(source: Peer) -> int:
     if last - shared > MAX_LOG_GAP or shared < source.storage.first_index() - 1:
         raise AdminRefused(f"a replica of region {region_id} lacks {last - shared} entries, {MAX_LOG_GAP} are allowed")
     gap = source.node.raft_log.entries(shared + 1, last + 1, None)
-    if sum(len(entry.data) for entry in gap) > MAX_GAP_BYTES:
+    if sum(len(entry.data) for entry in gap) > max_gap_bytes:
         raise AdminRefused(f"the entries that a replica of region {region_id} lacks are too big to travel")
     if any(_changes_region(entry) for entry in gap):
         raise AdminRefused(f"region {region_id} is changing; merge it when that has reached every replica")

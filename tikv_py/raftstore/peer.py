@@ -43,6 +43,7 @@ from tikv_py.raftstore.config import RaftstoreConfig
 from tikv_py.raftstore.load_split import HotReads
 from tikv_py.raftstore.peer_storage import PeerStorage
 from tikv_py.raftstore.region import find_peer
+from tikv_py.raftstore.write_budget import WriteBudget
 from tikv_py.resolved_ts.progress import ReadProgress
 
 MERGED_WRITE_MAX_BYTES = 1 << 20  # client writes of one turn share an entry up to this size
@@ -139,6 +140,7 @@ class Peer:
         *,
         restarted: bool,
         fail: FailPoints = UNARMED,
+        budget: WriteBudget | None = None,
     ) -> None:
         self.storage = storage
         self._fail = fail
@@ -180,6 +182,7 @@ class Peer:
         self.pending: set[int] = set()
         """Followers reported to PD as lagging; PD hears at once when one has caught up."""
         self._config = config
+        self._budget = budget or WriteBudget(config.max_pending_write_bytes)
         self._lease_from = 0
         """No local reads until this index is applied: other replicas may apply a split earlier and write to its parts."""
         self._read_number = rng.getrandbits(48)  # so that an answer to an earlier life of this peer fits no new read
@@ -257,9 +260,12 @@ class Peer:
         if len(self.pending_writes) >= self._config.max_pending_writes:
             raise ServerIsBusy(f"region {self.region.id} has {len(self.pending_writes)} writes waiting")
         size = sum([len(key) + len(value or b"") + WRITE_OVERHEAD for _, key, value in modifies])
+        size += sum([len(start) + len(end) + WRITE_OVERHEAD for _, start, end in ranges])
         if size > self._config.raft_entry_max_size:
             raise RaftEntryTooLarge(self.region.id, size)
+        self._budget.check(size)
         future: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
+        self._budget.hold(size, future)
         version = self.region.region_epoch.version
         self.pending_writes.append(PendingWrite(modifies, ranges, size, version, future))
         return future
@@ -272,10 +278,10 @@ class Peer:
             if stale.version != version:
                 fail([stale.future], EpochNotMatch(f"region {self.region.id} was split meanwhile", (self.region,)))
         self.pending_writes = []
-        at = 0
+        at, shared_bytes = 0, min(MERGED_WRITE_MAX_BYTES, self._config.raft_entry_max_size)
         while at < len(pending):
             size, end = pending[at].size, at + 1
-            while end < len(pending) and size + pending[end].size <= MERGED_WRITE_MAX_BYTES:
+            while end < len(pending) and size + pending[end].size <= shared_bytes:
                 size += pending[end].size
                 end += 1
             group = pending[at:end]
@@ -358,12 +364,17 @@ class Peer:
         """
         if not self._leads_alone():
             return self.read_index()
+        self._check_reads()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.read_waits.append(_ReadWait(self.node.committed, future))
+        if self.node.committed <= self._readable_index():  # applied since the caller looked; no apply may follow
+            future.set_result(None)
+        else:
+            self.read_waits.append(_ReadWait(self.node.committed, future))
         return future
 
     def read_index(self) -> asyncio.Future[None]:
         """Ask for a confirmed read; done when this peer's state is new enough. Raises region errors."""
+        self._check_reads()
         self._read_number += 1
         context = self.peer_id.to_bytes(8, "big") + self._read_number.to_bytes(8, "big")
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -376,6 +387,11 @@ class Peer:
         self.reads[context] = future
         future.add_done_callback(lambda _: self.reads.pop(context, None))
         return future
+
+    def _check_reads(self) -> None:
+        waiting = len(self.reads) + len(self.read_waits)
+        if waiting >= self._config.max_pending_reads:
+            raise ServerIsBusy(f"region {self.region.id} has {waiting} reads waiting")
 
     def _readable_index(self) -> int:
         """Up to where this peer's data can be read: nowhere while a snapshot replaces it."""
@@ -427,6 +443,22 @@ class Peer:
             if not future.done():
                 future.set_exception(error)
         self.pending_writes, self.reads, self.read_waits = [], {}, []
+
+
+def _raft_config(peer_id: int, storage: PeerStorage, config: RaftstoreConfig, *, restarted: bool) -> RaftConfig:
+    return RaftConfig(
+        id=peer_id,
+        election_ticks=config.raft_election_timeout_ticks,
+        heartbeat_ticks=config.raft_heartbeat_ticks,
+        max_entry_bytes=config.raft_entry_max_size,
+        max_bytes_per_msg=config.raft_max_size_per_msg,
+        max_inflight_msgs=config.raft_max_inflight_msgs,
+        max_pending_reads=config.max_pending_reads,
+        applied=storage.apply_state.applied_index,
+        restarted=restarted,
+        # A lease counted in ticks is believed only together with the clock, which the store loop looks at.
+        read_only_lease=False,
+    )
 
 
 def ignore_outcome(future: asyncio.Future[Applied]) -> None:

@@ -42,8 +42,9 @@ class ApplyState:
         return state.SerializeToString()
 
     @classmethod
-    def of(cls, state: serverpb.RaftApplyState) -> ApplyState:
-        """The inverse of `to_bytes`, parsed."""
+    def from_bytes(cls, data: bytes, region_id: int = 0) -> ApplyState:
+        """The inverse of `to_bytes`. Raises DataCorruption, which names the region."""
+        state = damage.parsed(serverpb.RaftApplyState, data, region_id, "apply state")
         return cls(state.applied_index, state.truncated_state.index, state.truncated_state.term)
 
 
@@ -137,7 +138,7 @@ class PeerStorage:
         data = kv_db.get(CF_RAFT, keys.apply_state_key(region.id))
         apply_state = ApplyState()
         if data is not None:
-            apply_state = ApplyState.of(damage.parsed(serverpb.RaftApplyState, data, region.id, "apply state"))
+            apply_state = ApplyState.from_bytes(data, region.id)
         raft_state = load_raft_state(raft_db, region.id)
         if data is not None:
             raft_state = _with_initial_log(raft_state, apply_state)

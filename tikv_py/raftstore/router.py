@@ -118,12 +118,14 @@ class RaftRouter:
         *,
         max_snapshots: int = 4,
         fail: FailPoints = UNARMED,
+        on_full: Callable[[], None] = lambda: None,
     ) -> None:
         self.transport = transport
         self.fail = fail
         self.metadata = (("source_store_id", str(store_id)),)
         self.resolve = resolve
         self.on_unreachable = on_unreachable
+        self._on_full = on_full
         self._links: dict[int, _StoreLink] = {}
         self._probes = StoreCalls(transport, resolve)
         self.checks = StoreCalls(transport, resolve)
@@ -141,6 +143,7 @@ class RaftRouter:
             link = self._links[store_id] = _StoreLink(self, store_id)
             self._scope.spawn(link.run(), name=f"raft link to store {store_id}")
         if len(link.queue) >= QUEUE_MAX or (fail.armed and fail.hit("raft_queue_full") is not None):
+            self._on_full()
             self.on_unreachable(store_id, [message.region_id])
             return
         link.queue.append(message)

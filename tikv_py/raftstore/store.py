@@ -39,10 +39,12 @@ from tikv_py.raftstore.consistency import ConsistencyChecks
 from tikv_py.raftstore.early_votes import EarlyVotes
 from tikv_py.raftstore.entry_cache import CacheBudget
 from tikv_py.raftstore.hibernation import Hibernation
+from tikv_py.raftstore.inbox import Inbox
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.router import RaftRouter
 from tikv_py.raftstore.snapshots import SnapshotManager
 from tikv_py.raftstore.turn import Answers, Turn, Unsynced
+from tikv_py.raftstore.write_budget import WriteBudget
 
 
 class StoreListener:
@@ -62,6 +64,9 @@ class StoreListener:
 
     def on_apply(self, peer: Peer, entries: int) -> None:
         """Entries were applied."""
+
+    def on_channel_full(self, kind: str) -> None:
+        """A message was dropped because a queue was full: "store" (to the loop) or "raft" (to another store)."""
 
 
 class Store:
@@ -109,10 +114,11 @@ class Store:
         self.early_votes = EarlyVotes(election_timeout_s)
         self.hibernation = Hibernation(self)
         self.entry_cache = CacheBudget(config.raft_entry_cache_size)
+        self.write_budget = WriteBudget(config.max_pending_write_bytes)
         self.snapshots = SnapshotManager(self, snapshots or SnapshotSettings())
         self.consistency = ConsistencyChecks(self)
         self.scope = TaskScope("store", on_failure=on_failure)
-        self._inbox: list[serverpb.RaftMessage] = []
+        self._inbox = Inbox(config.notify_capacity, config.max_inbox_bytes)
         self._dirty: set[int] = set()
         self._wake = asyncio.Event()
         self._unsynced: list[Unsynced] = []
@@ -143,8 +149,10 @@ class Store:
 
     def deliver(self, message: serverpb.RaftMessage) -> None:
         """A raft message arrived."""
-        self._inbox.append(message)
-        self._wake.set()
+        if self._inbox.add(message):
+            self._wake.set()
+        else:
+            self.listener.on_channel_full("store")
 
     def activate(self, region_id: int) -> None:
         """The peer has work (a proposal, a read, an answer)."""
@@ -256,8 +264,7 @@ class Store:
     def _turn(self) -> None:
         self.turns += 1
         self.catch_up()
-        inbox, self._inbox = self._inbox, []
-        for message in inbox:
+        for message in self._inbox.take():
             lifecycle.handle_message(self, message)
         if self.fail.armed:
             self.fail.hit("raft_before_collect")

@@ -105,6 +105,7 @@ class TikvServer:
             self._on_failure,
             max_snapshots=config.server.concurrent_send_snap_limit,
             fail=self.fail,
+            on_full=self._metrics.channel_full.labels("raft").inc,
         )
         splits = self._splits = SplitWorker(
             store, self.pd, config.coprocessor.split_limits(), self._metrics.splits, self._on_failure
@@ -116,10 +117,10 @@ class TikvServer:
         if config.resolved_ts.enable:
             interval_s = float(config.resolved_ts.advance_ts_interval)
             self._safe_ts = SafeTsWorker(store, self.pd, interval_s, self._metrics.resolved_ts, self._on_failure)
-        services = self._services = NodeServices(
-            store, self.pd, self._metrics, ports.clock, self.registry, config.debug
+        services = self._services = NodeServices(store, self.pd, self._metrics, ports.clock, self.registry, config)
+        coprocessor = CoprocessorService(
+            services.access, ports.workers, self._metrics, ports.clock, max_tasks=config.coprocessor.max_tasks
         )
-        coprocessor = CoprocessorService(services.access, ports.workers, self._metrics, ports.clock)
         self._listener = await ports.transport.serve(config.server.addr, services.services(coprocessor.commands()))
         self.address = config.server.advertise_addr or self._listener.address
         meta = self._meta(store_id)

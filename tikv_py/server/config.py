@@ -67,6 +67,8 @@ class StorageConfig:
 
     data_dir: str = "tikv-data"
     reserve_space: ByteSize = ByteSize(0)
+    scheduler_pending_write_threshold: ByteSize = ByteSize(100 << 20)
+    """Of transactional commands that wait or run; more are answered ServerIsBusy."""
     block_cache: BlockCacheConfig = field(default_factory=BlockCacheConfig)
 
 
@@ -85,6 +87,8 @@ class CoprocessorConfig:
 
     threads: int = 2
     """Worker threads for coprocessor requests and other long computations."""
+    max_tasks: int = 1024
+    """Requests that run or wait for a thread; more are answered ServerIsBusy."""
     region_max_size: ByteSize = ByteSize(144 << 20)
     region_split_size: ByteSize = ByteSize(96 << 20)
     region_max_keys: int = 1_440_000
@@ -98,6 +102,8 @@ class CoprocessorConfig:
             raise ValueError("coprocessor.region-split-size must be positive and at most region-max-size")
         if not 0 < self.region_split_keys <= self.region_max_keys:
             raise ValueError("coprocessor.region-split-keys must be positive and at most region-max-keys")
+        if self.max_tasks < 1:
+            raise ValueError("coprocessor.max-tasks must be at least 1")
         if self.batch_split_limit < 1:
             raise ValueError("coprocessor.batch-split-limit must be at least 1")
 

@@ -99,6 +99,9 @@ class StoreMetrics:
         self.report_failure = Counter(
             "tikv_server_report_failure_msg", "Raft messages that could not be sent", ["store_id"], registry=registry
         )
+        self.channel_full = Counter(
+            "tikv_channel_full", "Messages dropped because a queue was full", ["type"], registry=registry
+        )
         self.cop_duration = Histogram(
             "tikv_coprocessor_request_duration_seconds",
             "Time to answer a coprocessor request",

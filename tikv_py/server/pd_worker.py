@@ -88,6 +88,10 @@ class PdWorker(StoreListener):
         """Entries were applied."""
         self._metrics.applied.inc(entries)
 
+    def on_channel_full(self, kind: str) -> None:
+        """A message was dropped."""
+        self._metrics.channel_full.labels(kind).inc()
+
     def _report(self, region_id: int) -> None:
         self._due[region_id] = None
         self._wake.set()

@@ -15,7 +15,7 @@ from protos.kvproto import kvrpcpb_pb2, raft_serverpb_pb2, tikvpb_pb2
 from tikv_py.client.pd.client import PdClient
 from tikv_py.raftstore.store import Store
 from tikv_py.server.batch_commands import BatchCommandsService
-from tikv_py.server.config import DebugConfig
+from tikv_py.server.config import TikvConfig
 from tikv_py.server.debug import DebugService
 from tikv_py.server.dispatch import Command, Dispatcher
 from tikv_py.server.kv_read import KvReadService
@@ -40,17 +40,17 @@ class NodeServices:
         metrics: StoreMetrics,
         clock: Clock,
         registry: CollectorRegistry,
-        debug: DebugConfig,
+        config: TikvConfig,
     ) -> None:
         self._store = store
         self._fail = store.fail
         self._pd = pd
         self._metrics = metrics
         self.access = RegionAccess(store)
-        self.scheduler = Scheduler(self.access, clock)
+        self.scheduler = Scheduler(self.access, clock, config.storage.scheduler_pending_write_threshold)
         self._clock = clock
         self._safe_ts = SafeTsService(store)
-        self._debug = DebugService(store, pd.cluster_id, registry, debug, self._safe_ts.region_read_progress)
+        self._debug = DebugService(store, pd.cluster_id, registry, config.debug, self._safe_ts.region_read_progress)
         self._dispatcher: Dispatcher | None = None
         self.serving = True
 

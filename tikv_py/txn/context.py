@@ -24,6 +24,7 @@ from protos.kvproto import kvrpcpb_pb2, metapb_pb2
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.region import same_epoch
 from tikv_py.raftstore.store import Store
+from tikv_py.txn.deadline import Deadline
 
 READ_INDEX_TIMEOUT_S = 2.0
 SUCCESSORS_MAX = 64
@@ -105,6 +106,7 @@ class RegionAccess:
         peer = self.lease_peer(context, read_ts)
         if peer is not None:
             return peer
+        deadline = Deadline(context, self.store.clock)
         if self._fail.armed and (reason := await self._fail.reach("read_index_wait")) is not None:
             raise ReadIndexNotReady(context.region_id, f"failpoint: {reason}")
         peer = self.check(context)
@@ -118,6 +120,7 @@ class RegionAccess:
             raise ReadIndexNotReady(
                 context.region_id, f"no quorum confirmed it within {READ_INDEX_TIMEOUT_S} s"
             ) from None
+        deadline.check()
         peer = self.check(context)
         if not same_epoch(epoch, peer.region.region_epoch):
             raise EpochNotMatch(f"region {peer.region.id} changed while the read waited", (peer.region,))

@@ -10,7 +10,6 @@ from core_py.errors import InvariantViolation
 from core_py.sim.loop import run_virtual
 from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_cmdpb_pb2 as cmdpb
-from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tests.unit.raftstore.support import REGION, Bench, bench, engines_with, first_region
 from tikv_py.engine.memory import MemoryEngine
 from tikv_py.engine.port import CF_DEFAULT, CF_LOCK, CF_RAFT, CF_WRITE
@@ -219,7 +218,7 @@ def test_a_check_in_the_middle_of_a_turn_leaves_a_state_that_can_be_started_from
             monkeypatch.setattr(ConsistencyChecks, "on_compute_hash", end_here)
             await made.append([writing(b"zk", b"1"), COMPUTE, writing(b"zk", b"2")], 8)
         state = left[0][1].get(CF_RAFT, keys.apply_state_key(REGION))
-        assert ApplyState.of(serverpb.RaftApplyState.FromString(state or b"")).applied_index == 7
+        assert ApplyState.from_bytes(state or b"").applied_index == 7
         assert left[0][1].get(CF_DEFAULT, b"zk") == b"1"
         async with bench(*left[0]) as again:
             await again.heartbeat(commit=8)
