@@ -63,6 +63,10 @@ class ConfigError(DbError):
     code = "Core:Config:Invalid"
 
 
+CANNOT_LISTEN = "cannot listen on"
+"""How the message of a ConfigError begins when a port is taken: whoever starts a server may then choose another."""
+
+
 class StorageError(DbError):
     """The data directory cannot be used: another cluster's, locked, or damaged."""
 

@@ -16,7 +16,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MAX_MODULE, MAX_CLASS, MAX_FUNCTION = 600, 400, 60
-PURE = ("tikv_py/raft/", "tikv_py/mvcc/", "core_py/codec/", "pd_py/schedule/", "tidb_py/mysql/", "tidb_py/planner/")
+PURE = (
+    "tikv_py/raft/",
+    "tikv_py/mvcc/",
+    "tikv_py/resolved_ts/",
+    "core_py/codec/",
+    "pd_py/schedule/",
+    "tidb_py/mysql/",
+    "tidb_py/planner/",
+)
 QUEUES = ("Queue", "LifoQueue", "PriorityQueue")
 SERVERS = ("core_py/", "tikv_py/", "pd_py/", "tidb_py/")
 

@@ -128,6 +128,7 @@ def test_pd_is_told_that_nothing_is_available() -> None:
                 return await send(stats)
 
             server.pd.store_heartbeat = heard  # type: ignore[method-assign]
+            cluster.nodes[0].disk = ROOMY
             await asyncio.sleep(SEEN_S)
             assert (seen[-1].capacity, seen[-1].available) == (100 * GIB, 50 * GIB - (256 << 20))
             cluster.nodes[0].disk = ALMOST

@@ -30,7 +30,7 @@ SLOW_SYNC_S = 0.25  # on a slow disk
 SLOW_LINK_S = 0.4  # a message takes up to this long on a slow link
 TRIP = 0.25
 DOWN_S = 4.0  # PD replaces the replicas of a store that is away for longer
-DRIFT = 0.02  # a clock is at most this much too fast or too slow
+DRIFT = 0.05  # a clock is at most this much too fast or too slow
 PROPOSE_TIMEOUT_S = 2.0
 
 

@@ -44,7 +44,7 @@ class Node:
     raft_db: MemoryEngine
     kv_db: MemoryEngine
     server: TikvServer | None = None
-    disk: tuple[int, int] = (100 << 30, 50 << 30)
+    disk: tuple[int, int] = (1 << 40, 1 << 39)
     """(capacity, free) in bytes."""
     clock: PausingClock = field(default_factory=PausingClock)
     workers: Workers = field(default_factory=InlineWorkers)

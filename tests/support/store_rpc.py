@@ -95,7 +95,7 @@ async def store_rpc(stores: int = 1, settings: TikvConfig | None = None) -> Asyn
 
 
 def with_store(
-    test: Callable[[StoreRpc], Awaitable[None]], stores: int = 1, settings: TikvConfig | None = None
+    test: Callable[[StoreRpc], Awaitable[None]], stores: int = 1, *, settings: TikvConfig | None = None
 ) -> None:
     """Run a test on virtual time."""
 

@@ -110,12 +110,12 @@ class CoprocessorService:
             return coprocessor_pb2.Response(other_error=f"{error.code}: {error.message}")
         if self._fail.armed and (reason := await self._fail.reach("coprocessor_before_read")) is not None:
             raise ServerIsBusy(f"failpoint: {reason}")
-        peer = await self._access.readable(context)
+        peer = await self._access.readable(context, read_ts)
         wanted = [bounds for bounds in user_ranges if not bounds.end or bounds.start < bounds.end]
         ranges = _engine_ranges(peer, wanted)
         if ranges is None:
             return coprocessor_pb2.Response(other_error=f"Request range exceeds bound of region {peer.region.id}")
-        if context.isolation_level == kvrpcpb_pb2.SI:
+        if context.isolation_level == kvrpcpb_pb2.SI and not context.stale_read:
             try:
                 self._check_locks(ranges, read_ts, frozenset(context.resolved_locks))
             except KeyIsLocked as error:

@@ -12,6 +12,7 @@ log is gone already.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -102,7 +103,16 @@ def add_peer(store: Store, region: metapb_pb2.Region, meta: metapb_pb2.Peer, *, 
     """
     restarted = restarted or store.is_recently_restarted() or load_raft_state(store.raft_db, region.id) is not None
     storage = PeerStorage.load(store.raft_db, store.kv_db, region, store.entry_cache)
-    peer = Peer(storage, meta, store.config, store.rng, restarted=restarted, disk=store.disk, budget=store.write_budget)
+    peer = Peer(
+        storage,
+        meta,
+        store.config,
+        store.rng,
+        restarted=restarted,
+        fail=store.fail,
+        disk=store.disk,
+        budget=store.write_budget,
+    )
     storage.make_snapshot = lambda to: store.snapshots.make(peer, to)
     store.peers[region.id] = peer
     store.hibernation.add(region.id)
@@ -195,6 +205,8 @@ def _is_from_removed(peer: Peer, message: serverpb.RaftMessage, raft_message: Me
 
 
 def _tell_tombstone(store: Store, peer: Peer, message: serverpb.RaftMessage) -> None:
+    if store.fail.armed and store.fail.hit("peer_tell_removed") is not None:
+        return
     answer = serverpb.RaftMessage(region_id=message.region_id, is_tombstone=True)
     answer.from_peer.CopyFrom(peer.meta())
     answer.to_peer.CopyFrom(message.from_peer)
@@ -227,6 +239,8 @@ def _create_by_message(store: Store, message: serverpb.RaftMessage, raft_message
     if holder_of_range(store, bounds) is not None:
         _keep_vote_request(store, message, raft_message)
         return None  # that region will split or go
+    if store.fail.armed and store.fail.hit("peer_create") is not None:
+        return None
     store.tombstones.pop(message.region_id, None)
     get_logger().info("peer created by message", region=message.region_id, peer=message.to_peer.id)
     return add_peer(store, metapb_pb2.Region(id=message.region_id), message.to_peer, restarted=False)
@@ -235,6 +249,8 @@ def _create_by_message(store: Store, message: serverpb.RaftMessage, raft_message
 def _keep_vote_request(store: Store, message: serverpb.RaftMessage, raft_message: Message | None) -> None:
     """A split that is done elsewhere may be about to be done here."""
     if raft_message is not None and raft_message.msg_type in _VOTE_REQUESTS:
+        if store.fail.armed and store.fail.hit("vote_request_keep") is not None:
+            return
         store.early_votes.keep(message, store.clock.monotonic())
 
 
@@ -293,7 +309,11 @@ class Child:
 
 async def _start_split_peer(store: Store, child: Child, *, lead: bool) -> None:
     region = child.region
+    if store.fail.armed:
+        await store.fail.reach("split_peer_before_sync")
     await store.workers.sync(store.kv_db.sync_wal)
+    if store.fail.armed:
+        await store.fail.reach("split_peer_before_start")
     del store.unsettled[region.id]
     peer = add_peer(store, region, child.meta, restarted=False)
     peer.storage.merged_records = child.merged_records
@@ -343,6 +363,8 @@ def destroy_merged(store: Store, peer: Peer, target: metapb_pb2.Region) -> None:
 
 def absorb(store: Store, peer: Peer, target: metapb_pb2.Region, kv_batch: WriteBatch) -> None:
     """End a peer whose range and data `target` takes over in the same batch."""
+    if store.fail.armed:
+        store.fail.hit("merge_absorb")
     _destroy(store, peer, peer.region, kv_batch, merged_into=target, keep_data=True)
 
 
@@ -355,6 +377,8 @@ def _destroy(
     merged_into: metapb_pb2.Region | None = None,
     keep_data: bool = False,
 ) -> None:
+    if store.fail.armed:
+        store.fail.hit("destroy_before_tombstone")
     peer.storage.clear_kv(kv_batch, keep_data=keep_data)
     region = end(store, peer, region, merged_into, holds_range=not keep_data)
     put_tombstone(kv_batch, region, merged_into)
@@ -403,10 +427,16 @@ def put_tombstone(kv_batch: WriteBatch, region: metapb_pb2.Region, merged_into: 
 
 async def _bury(store: Store, region_id: int) -> None:
     """The log goes when the tombstone is durable: without it the log would be needed to start the peer again."""
+    if store.fail.armed:
+        await store.fail.reach("burial_before_sync")
     await store.workers.sync(store.kv_db.sync_wal)
+    if store.fail.armed:
+        await store.fail.reach("burial_before_clear")
     batch = store.raft_db.batch()
     clear_raft_data(batch, region_id)
     store.raft_db.write(batch)
+    if store.fail.armed:
+        await store.fail.reach("burial_before_release")
     del store.unsettled[region_id]
 
 
@@ -421,6 +451,17 @@ def ask_whether_removed(store: Store, peer: Peer) -> None:
         return
     members = [meta.id for meta in peer.region.peers if meta.id != peer.peer_id]
     store.send(peer, [Message(MsgType.REQUEST_PRE_VOTE, member, peer.peer_id) for member in members])
+
+
+async def tend_peers(store: Store) -> None:
+    """What awake peers need now and then: a shorter log, and for a learner that hears nobody, to ask whether it was removed."""
+    while True:
+        await asyncio.sleep(float(store.config.raft_log_gc_tick_interval))
+        store.hibernation.wake_long_sleepers()
+        for region_id in list(store.hibernation.awake):
+            peer = store.peers[region_id]
+            propose_log_gc(store, peer)
+            ask_whether_removed(store, peer)
 
 
 def propose_log_gc(store: Store, peer: Peer) -> None:
@@ -445,7 +486,7 @@ def propose_log_gc(store: Store, peer: Peer) -> None:
             config.raft_log_gc_threshold, config.raft_log_gc_count_limit, config.raft_log_gc_size_limit
         ),
     )
-    if index is None:
+    if index is None or (store.fail.armed and store.fail.hit("log_gc_propose") is not None):
         return
     command = commands.admin_command(peer.region, commands.compact_log(index, storage.term(index)))
     try:

@@ -43,8 +43,13 @@ class LogSync:
             self._wake.clear()
             pending, self._unsynced = self._unsynced, []
             must_sync, self._must_sync = self._must_sync, False
+            fail = self._store.fail
+            if fail.armed:
+                await fail.reach("raft_before_sync")
             if must_sync:
                 await self._sync()
+            if fail.armed:
+                await fail.reach("raft_after_sync")
             self._store.persisted(pending)
 
     async def _sync(self) -> None:

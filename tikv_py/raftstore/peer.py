@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from core_py.errors import DbError
+from core_py.failpoints import UNARMED, FailPoints
 from core_py.ports import Random
 from core_py.region_errors import (
     EpochNotMatch,
@@ -44,6 +45,7 @@ from tikv_py.raftstore.load_split import HotReads
 from tikv_py.raftstore.peer_storage import PeerStorage
 from tikv_py.raftstore.region import find_peer
 from tikv_py.raftstore.write_budget import WriteBudget
+from tikv_py.resolved_ts.progress import ReadProgress
 
 MERGED_WRITE_MAX_BYTES = 1 << 20  # client writes of one turn share an entry up to this size
 WRITE_OVERHEAD = 64  # protobuf and log overhead per change, for size estimates
@@ -122,17 +124,20 @@ class Peer:
         rng: Random,
         *,
         restarted: bool,
+        fail: FailPoints = UNARMED,
         disk: DiskSpace,
         budget: WriteBudget,
     ) -> None:
         self.storage = storage
+        self._fail = fail
         self.peer_id = peer_id = meta.id
         self.node = RawNode(_raft_config(peer_id, storage, config, restarted=restarted), storage, rng)
-        self.applier = Applier(storage, lambda: self.node)
+        self.applier = Applier(storage, lambda: self.node, fail)
         self.pending_writes: list[PendingWrite] = []
         self.proposals: deque[Proposal] = deque()
         self.reads: dict[bytes, asyncio.Future[None]] = {}
         self.read_waits: list[_ReadWait] = []
+        self.read_progress = ReadProgress()
         self.snapshot: SnapshotProgress | None = None
         self.unsynced = 0
         self.destroyed = False
@@ -215,13 +220,23 @@ class Peer:
 
     def _leads_alone(self) -> bool:
         """Whether no other peer can have committed anything that this leader has not."""
+        if self._fail.armed and self._fail.hit("lease_lost") is not None:
+            return False
+        return self.is_complete() and self.node.in_lease()
+
+    def is_complete(self) -> bool:
+        """Whether a leader has applied every write that was ever answered in its range, if nobody leads after it yet."""
+        storage = self.storage
         return (
             self.is_leader
-            and self.storage.merge is None
-            and self.storage.applied_term == self.node.term
-            and self.storage.apply_state.applied_index >= self._lease_from
-            and self.node.in_lease()
+            and storage.merge is None
+            and storage.applied_term == self.node.term
+            and storage.apply_state.applied_index >= self._lease_from
         )
+
+    def safe_ts(self) -> int:
+        """Up to which timestamp this replica can be read without asking anybody; 0 for not at all."""
+        return self.read_progress.safe_ts(self.storage.apply_state.applied_index)
 
     def write(
         self, modifies: list[Modify], ranges: list[tuple[str, bytes, bytes]], *, disk_full_opt: int = 0

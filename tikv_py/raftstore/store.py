@@ -139,7 +139,7 @@ class Store:
         self.scope.spawn(self._run(), name="store loop")
         self.scope.spawn(self.log_sync.run(), name="store sync")
         self.scope.spawn(self._run_ticks(), name="store ticks")
-        self.scope.spawn(self._run_log_gc(), name="store log gc")
+        self.scope.spawn(lifecycle.tend_peers(self), name="store log gc")
         self.scope.spawn(self.log_sync.inspect(), name="store inspection")
         self.scope.spawn(self.hibernation.watch_stores(self.router.is_alive), name="store watch")
 
@@ -204,6 +204,8 @@ class Store:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
+                if self.fail.armed:
+                    await self.fail.reach("raft_before_turn")
                 self._turn()
                 await asyncio.sleep(0)  # let arrivals of this moment share the next turn
 
@@ -222,15 +224,6 @@ class Store:
             early = self._ticked_until + interval - self.clock.monotonic()
             await asyncio.sleep(min(max(early, interval / 100), interval))
             self.catch_up()
-
-    async def _run_log_gc(self) -> None:
-        while True:
-            await asyncio.sleep(float(self.config.raft_log_gc_tick_interval))
-            self.hibernation.wake_long_sleepers()
-            for region_id in list(self.hibernation.awake):
-                peer = self.peers[region_id]
-                lifecycle.propose_log_gc(self, peer)
-                lifecycle.ask_whether_removed(self, peer)
 
     def persisted(self, written: list[Unsynced]) -> None:
         """What these Readys wrote is durable."""
@@ -257,6 +250,8 @@ class Store:
         self.catch_up()
         for message in self._inbox.take():
             lifecycle.handle_message(self, message)
+        if self.fail.armed:
+            self.fail.hit("raft_before_collect")
         turn = Turn(self.raft_db.batch(), self.kv_db.batch())
         dirty, self._dirty = sorted(self._dirty), set()
         for region_id in dirty:
@@ -283,10 +278,16 @@ class Store:
                 break
 
     def _write(self, turn: Turn) -> None:
+        if self.fail.armed:
+            self.fail.hit("raft_before_write")
         self.raft_db.write(turn.raft_batch)
         if turn.unsynced:
             self.log_sync.add(turn.unsynced, must_sync=turn.must_sync)
+        if self.fail.armed:
+            self.fail.hit("apply_before_write")
         self.kv_db.write(turn.kv_batch)
+        if self.fail.armed:
+            self.fail.hit("apply_before_answer")
         for peer, done in turn.answers:
             peer.unwritten = False
             self._answer(peer, done)
@@ -380,7 +381,11 @@ class Store:
 
     async def _truncate_log(self, peer: Peer, index: int) -> None:
         """Delete log entries, after what they did is durable in the kv database."""
+        if self.fail.armed:
+            await self.fail.reach("log_cut_before_sync")
         await self.workers.sync(self.kv_db.sync_wal)
+        if self.fail.armed:
+            await self.fail.reach("log_cut_before_delete")
         if peer.destroyed:
             return
         region_id = peer.region.id
@@ -390,6 +395,8 @@ class Store:
         peer.storage.cache.trim(index)
 
     def _role_changed(self, peer: Peer) -> None:
+        if self.fail.armed:
+            self.fail.hit("role_change")
         peer.on_role_change()
         if peer.node.role in (StateRole.LEADER, StateRole.FOLLOWER):
             get_logger().info(

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +38,9 @@ class TikvProcess:
     """A storage node on RocksDB with its status port."""
 
     def __init__(self, settings: TikvConfig, stopper: lifecycle.Stopper) -> None:
+        self._failpoints = os.environ.get("FAILPOINTS", "")
+        if self._failpoints:
+            settings = replace(settings, debug=replace(settings.debug, failpoints=True))
         self._settings = settings
         self._registry = CollectorRegistry()
         self._workers = ThreadWorkers(settings.coprocessor.threads)
@@ -74,9 +78,9 @@ class TikvProcess:
     async def start(self) -> None:
         """Serve."""
         try:
-            self._server.fail.configure_all(os.environ.get("FAILPOINTS", ""))
-            if self._server.fail.armed:
-                get_logger().warn("failpoints are armed", points=str(self._server.fail.list()))
+            self._server.fail.configure_all(self._failpoints)
+            if self._settings.debug.failpoints:
+                get_logger().warn("anybody on the network may arm failpoints", armed=str(self._server.fail.list()))
             await self._server.start()
             address = self._settings.server.status_addr
             if address:

@@ -29,6 +29,7 @@ from tikv_py.server.disk_watch import DiskUse, DiskWatch
 from tikv_py.server.load_split_worker import LoadSplitWorker
 from tikv_py.server.metrics import StoreMetrics
 from tikv_py.server.pd_worker import PdWorker
+from tikv_py.server.safe_ts_worker import SafeTsWorker
 from tikv_py.server.services import NodeServices
 from tikv_py.server.split_worker import SplitWorker
 
@@ -77,6 +78,7 @@ class TikvServer:
         self._splits: SplitWorker | None = None
         self._load_splits: LoadSplitWorker | None = None
         self._disk: DiskWatch | None = None
+        self._safe_ts: SafeTsWorker | None = None
         self._addresses: dict[int, str] = {}
         self.address = ""
 
@@ -118,14 +120,10 @@ class TikvServer:
             store.disk, ports.disk_use, reserved, ports.workers, self._metrics, self._on_failure
         )
         self._pd_worker = PdWorker(store, self.pd, ports.clock, self._metrics, splits, disk, self._on_failure)
-        services = self._services = NodeServices(
-            store,
-            self.pd,
-            self._metrics,
-            ports.clock,
-            self.registry,
-            pending_write_bytes=config.storage.scheduler_pending_write_threshold,
-        )
+        if config.resolved_ts.enable:
+            interval_s = float(config.resolved_ts.advance_ts_interval)
+            self._safe_ts = SafeTsWorker(store, self.pd, interval_s, self._metrics.resolved_ts, self._on_failure)
+        services = self._services = NodeServices(store, self.pd, self._metrics, ports.clock, self.registry, config)
         coprocessor = CoprocessorService(
             services.access, ports.workers, self._metrics, ports.clock, max_tasks=config.coprocessor.max_tasks
         )
@@ -139,6 +137,8 @@ class TikvServer:
         self._pd_worker.start()
         splits.start()
         self._load_splits.start()
+        if self._safe_ts is not None:
+            self._safe_ts.start()
         get_logger().info("store is serving", store=store_id, address=self.address, cluster=self.pd.cluster_id)
 
     def _meta(self, store_id: int) -> metapb_pb2.Store:
@@ -176,6 +176,8 @@ class TikvServer:
             await self._listener.stop(STOP_GRACE_S)
         if self._services is not None:
             await self._services.close()
+        if self._safe_ts is not None:
+            await self._safe_ts.stop()
         if self._load_splits is not None:
             await self._load_splits.stop()
         if self._splits is not None:

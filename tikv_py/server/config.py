@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from core_py.runtime.config import ByteSize
+from core_py.runtime.config import ByteSize, Seconds
 from core_py.runtime.log import LogConfig
 from tikv_py.raftstore.config import LoadSplitConfig, RaftstoreConfig, SnapshotSettings
 from tikv_py.raftstore.split_check import SplitLimits
@@ -120,6 +120,32 @@ class CoprocessorConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ResolvedTsConfig:
+    """`[resolved-ts]`: how fresh stale reads can be."""
+
+    IGNORED_KEYS: ClassVar[frozenset[str]] = frozenset(
+        {"scan-lock-pool-size", "memory-quota", "incremental-scan-concurrency"}
+    )
+
+    enable: bool = True
+    advance_ts_interval: Seconds = Seconds(5.0)
+    """How often leaders advance their regions; other replicas hear of it one interval later."""
+
+    def validate(self) -> None:
+        """Raises ValueError for an interval that is none."""
+        if self.advance_ts_interval <= 0:
+            raise ValueError("resolved-ts.advance-ts-interval must be positive")
+
+
+@dataclass(frozen=True, slots=True)
+class DebugConfig:
+    """`[debug]`: what a production store must not allow."""
+
+    failpoints: bool = False
+    """Whoever reaches the server's address may arm failpoints, which lose messages, stall the store or stop it."""
+
+
+@dataclass(frozen=True, slots=True)
 class TikvConfig:
     """The whole file."""
 
@@ -144,7 +170,9 @@ class TikvConfig:
     raftstore: RaftstoreConfig = field(default_factory=RaftstoreConfig)
     coprocessor: CoprocessorConfig = field(default_factory=CoprocessorConfig)
     split: LoadSplitConfig = field(default_factory=LoadSplitConfig)
+    resolved_ts: ResolvedTsConfig = field(default_factory=ResolvedTsConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    debug: DebugConfig = field(default_factory=DebugConfig)
 
     def validate(self) -> None:
         """Raises ValueError for settings that cannot work."""

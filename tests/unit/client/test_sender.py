@@ -14,13 +14,14 @@ from core_py.region_errors import (
     ReadIndexNotReady,
     RegionError,
     RegionNotFound,
+    RegionNotInitialized,
     ServerIsBusy,
     StaleCommand,
     StoreNotMatch,
 )
 from core_py.sim.loop import run_virtual
 from protos.kvproto import coprocessor_pb2, kvrpcpb_pb2
-from tests.unit.client.fake_cluster import FakeCluster, once, with_cluster
+from tests.unit.client.fake_cluster import FakeCluster, FakeStoreServer, once, with_cluster
 from tikv_py.client.errors import RegionStale, RegionUnavailable, TikvBusy, TikvTimeout
 from tikv_py.client.region import backoff as kinds
 from tikv_py.client.region.backoff import Backoffer
@@ -104,6 +105,25 @@ def test_errors_settled_by_trying_again(error: RegionError) -> None:
         await put(client, b"a", b"1")
         cluster.before.append(once("KvGet", error))
         assert await get(client, b"a") == b"1"
+
+    with_cluster(body)
+
+
+def test_a_replica_that_is_not_initialized_is_left_for_another() -> None:
+    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+        await put(client, b"a", b"1")
+        cluster.move_leader(b"a", 2)
+        asked = []
+
+        def waits(store: FakeStoreServer, name: str, _request: object) -> RegionError | None:
+            if name != "KvGet" or store.id != 1:
+                return None
+            asked.append(name)
+            return RegionNotInitialized(2)
+
+        cluster.before.append(waits)
+        assert await get(client, b"a") == b"1"
+        assert len(asked) <= 2
 
     with_cluster(body)
 
