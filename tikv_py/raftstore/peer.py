@@ -112,22 +112,6 @@ class SnapshotProgress:
     """Regions whose peers here end with it: they have become parts of this one."""
 
 
-def _raft_config(peer_id: int, storage: PeerStorage, config: RaftstoreConfig, *, restarted: bool) -> RaftConfig:
-    return RaftConfig(
-        id=peer_id,
-        election_ticks=config.raft_election_timeout_ticks,
-        heartbeat_ticks=config.raft_heartbeat_ticks,
-        # Of what the store itself proposes: a merge carries up to 4 MiB of another region's entries.
-        max_entry_bytes=max(config.raft_entry_max_size, commands.MAX_ENTRY_BYTES),
-        max_bytes_per_msg=config.raft_max_size_per_msg,
-        max_inflight_msgs=config.raft_max_inflight_msgs,
-        applied=storage.apply_state.applied_index,
-        restarted=restarted,
-        # A lease counted in ticks is believed only together with the clock, which the store loop looks at.
-        read_only_lease=False,
-    )
-
-
 class Peer:
     """See the module's text."""
 
