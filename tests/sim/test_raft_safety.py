@@ -84,25 +84,22 @@ class Server:
     conf: ConfState = field(default_factory=ConfState)
 
 
+def has_led(node: RawNode) -> bool:
+    return node.role is StateRole.LEADER and node.commit_to_current_term()
+
+
 class Cluster:
     """The servers, the network and what was ever seen to be true."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.trace = hashlib.sha256()
-        self.size = self.rng.choice((3, 3, 4, 5))
+        self.choose_conditions()
         voters = tuple(range(1, self.size + 1))
         self.servers = {peer: self._new_server(peer, ConfState(voters=voters)) for peer in range(1, self.size + 2)}
         self.servers[self.size + 1] = self._new_server(self.size + 1, ConfState())
         self.network: list[Message] = []
         self.cut: set[int] = set()
-        self.loss = self.rng.choice((0.0, 0.02, 0.15))
-        # Leases hold where clocks run alike; where they do not, reads must ask a quorum.
-        self.lockstep = self.rng.random() < 0.4
-        # Without the rules that keep elections rare, the rules that keep them safe have more to do.
-        self.calm = self.lockstep or self.rng.random() < 0.3
-        # With an entry per message a leader's no-op comes well after the older entries before it.
-        self.max_bytes = self.rng.choice((1, 40))
         self.leaders: dict[int, int] = {}
         self.committed: dict[int, tuple[int, bytes]] = {}  # index -> (term, data), as ever applied anywhere
         self.states: dict[int, str] = {FIRST: ""}
@@ -119,6 +116,17 @@ class Cluster:
         }
         for server in self.servers.values():
             self.start(server, restarted=False)
+
+    def choose_conditions(self) -> None:
+        """What kind of world the seed is about."""
+        self.size = self.rng.choice((3, 3, 4, 5))
+        self.loss = self.rng.choice((0.0, 0.02, 0.15))
+        # Leases hold where clocks run alike; where they do not, reads must ask a quorum.
+        self.lockstep = self.rng.random() < 0.4
+        # Without the rules that keep elections rare, the rules that keep them safe have more to do.
+        self.calm = self.lockstep or self.rng.random() < 0.3
+        # With an entry per message a leader's no-op comes well after the older entries before it.
+        self.max_bytes = self.rng.choice((1, 40))
 
     @staticmethod
     def _new_server(peer: int, conf: ConfState) -> Server:
@@ -364,7 +372,7 @@ class Cluster:
             node.check_invariants()
             if self.lockstep and node.in_lease():
                 # A node with a committed entry of a higher term would have answered writes this one does not know.
-                others = [other.node.term for other in self.servers.values() if other.node and self.has_led(other.node)]
+                others = [other.node.term for other in self.servers.values() if other.node and has_led(other.node)]
                 assert node.term >= max(others, default=0), (
                     f"peer {node.id} trusts a lease of term {node.term}, terms {others}"
                 )
@@ -375,10 +383,6 @@ class Cluster:
                     self.leaders[node.term] = node.id
                     self.stats["elections"] += 1
                     self.check_leader_completeness(node)
-
-    @staticmethod
-    def has_led(node: RawNode) -> bool:
-        return node.role is StateRole.LEADER and node.commit_to_current_term()
 
     def check_leader_completeness(self, node: RawNode) -> None:
         first = node.raft_log.first_index()
