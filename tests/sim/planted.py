@@ -15,7 +15,7 @@ from unittest.mock import patch
 from core_py.region_errors import RegionError
 from protos.kvproto import metapb_pb2
 from tikv_py.engine.port import CF_DEFAULT
-from tikv_py.raft import confchange, election, membership, reads
+from tikv_py.raft import confchange, election, membership, reads, replication
 from tikv_py.raft.log import RaftLog
 from tikv_py.raft.messages import ConfChangeSingle, ConfState, Entry, HardState, Message, MsgType, StateRole
 from tikv_py.raft.node import RawNode
@@ -62,6 +62,23 @@ def votes_twice_in_a_term() -> Iterator[None]:
 
 
 @bug
+def commits_older_terms_by_counting() -> Iterator[None]:
+    """A majority holds it, so it is committed, whatever its term: figure 8 of the paper."""
+
+    def maybe_commit(raft: Raft) -> bool:
+        index = raft.tracker.committed_index()
+        if index <= raft.log.committed:
+            return False
+        raft.log.commit_to(index)
+        raft.commit_due = True
+        reads.release_postponed(raft)
+        return True
+
+    with patch.object(replication, "maybe_commit", maybe_commit):
+        yield
+
+
+@bug
 def lease_outlives_transfer() -> Iterator[None]:
     """The lease is kept while leadership is handed over, although the transferee need not wait for it to end."""
 
@@ -72,6 +89,20 @@ def lease_outlives_transfer() -> Iterator[None]:
         return raft.tick_count - sent < raft.config.election_ticks - 1
 
     with patch.object(reads, "in_lease", in_lease):
+        yield
+
+
+@bug
+def reads_without_asking_a_quorum() -> Iterator[None]:
+    """Whoever believes to lead answers a read at once: a deposed leader does not know what the others have committed."""
+
+    def request(raft: Raft, context: bytes, from_: int) -> None:
+        if raft.commit_to_current_term():
+            reads._answer(raft, raft.log.committed, context, from_)
+        else:
+            raft.read_only.postponed.append((context, from_))
+
+    with patch.object(reads, "request", request):
         yield
 
 

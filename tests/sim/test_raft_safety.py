@@ -88,13 +88,17 @@ class Server:
     conf: ConfState = field(default_factory=ConfState)
 
 
+def has_led(node: RawNode) -> bool:
+    return node.role is StateRole.LEADER and node.commit_to_current_term()
+
+
 class Cluster:
     """The servers, the network and what was ever seen to be true."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.trace = hashlib.sha256()
-        self.size = self.rng.choice((3, 3, 4, 5))
+        self.choose_conditions()
         voters = tuple(range(1, self.size + 1))
         self.servers = {peer: self._new_server(peer, ConfState(voters=voters)) for peer in range(1, self.size + 2)}
         self.servers[self.size + 1] = self._new_server(self.size + 1, ConfState())
@@ -102,16 +106,9 @@ class Cluster:
         self.cut: set[int] = set()
         self.broken: set[tuple[int, int]] = set()  # links that lose everything, in one direction
         self.usurper = 0  # a peer that will be told to campaign while a leader trusts it
-        self.loss = self.rng.choice((0.0, 0.02, 0.15))
-        # Leases hold where clocks run alike; where they do not, reads must ask a quorum.
-        self.lockstep = self.rng.random() < 0.4
         self.now = 0  # in steps of time; only where clocks run alike
         self.phases = {peer: self.rng.randrange(TICK) for peer in self.servers}
         self.priorities = {peer: self.rng.choice((0, 0, 1)) for peer in self.servers}
-        # Without the rules that keep elections rare, the rules that keep them safe have more to do.
-        self.calm = self.lockstep or self.rng.random() < 0.3
-        # With an entry per message a leader's no-op comes well after the older entries before it.
-        self.max_bytes = self.rng.choice((1, 40))
         self.leaders: dict[int, int] = {}
         self.committed: dict[int, tuple[int, bytes]] = {}  # index -> (term, data), as ever applied anywhere
         self.states: dict[int, str] = {FIRST: ""}
@@ -131,6 +128,17 @@ class Cluster:
         }
         for server in self.servers.values():
             self.start(server, restarted=False)
+
+    def choose_conditions(self) -> None:
+        """What kind of world the seed is about."""
+        self.size = self.rng.choice((3, 3, 4, 5))
+        self.loss = self.rng.choice((0.0, 0.02, 0.15))
+        # Leases hold where clocks run alike; where they do not, reads must ask a quorum.
+        self.lockstep = self.rng.random() < 0.4
+        # Without the rules that keep elections rare, the rules that keep them safe have more to do.
+        self.calm = self.lockstep or self.rng.random() < 0.3
+        # With an entry per message a leader's no-op comes well after the older entries before it.
+        self.max_bytes = self.rng.choice((1, 40))
 
     @staticmethod
     def _new_server(peer: int, conf: ConfState) -> Server:
