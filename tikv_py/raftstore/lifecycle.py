@@ -425,6 +425,15 @@ async def _bury(store: Store, region_id: int) -> None:
     del store.unsettled[region_id]
 
 
+def tend(store: Store) -> None:
+    """What is done for every awake peer now and then."""
+    store.hibernation.wake_long_sleepers()
+    for region_id in list(store.hibernation.awake):
+        peer = store.peers[region_id]
+        propose_log_gc(store, peer)
+        ask_whether_removed(store, peer)
+
+
 def ask_whether_removed(store: Store, peer: Peer) -> None:
     """A learner that hears no leader asks the members: it holds no elections, so nobody would tell it that it was removed.
 

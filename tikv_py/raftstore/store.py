@@ -40,33 +40,12 @@ from tikv_py.raftstore.early_votes import EarlyVotes
 from tikv_py.raftstore.entry_cache import CacheBudget
 from tikv_py.raftstore.hibernation import Hibernation
 from tikv_py.raftstore.inbox import Inbox
+from tikv_py.raftstore.listener import StoreListener
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.router import RaftRouter
 from tikv_py.raftstore.snapshots import SnapshotManager
 from tikv_py.raftstore.turn import Answers, Turn, Unsynced
 from tikv_py.raftstore.write_budget import WriteBudget
-
-
-class StoreListener:
-    """What the rest of the store hears from the loop. The default hears nothing."""
-
-    def on_role_change(self, peer: Peer) -> None:
-        """A peer gained or lost leadership."""
-
-    def on_region_change(self, peer: Peer) -> None:
-        """A leader's region was split or changed members."""
-
-    def on_split(self, regions: list[metapb_pb2.Region], *, is_leader: bool) -> None:
-        """A region was split into these."""
-
-    def on_destroy(self, region_id: int) -> None:
-        """A peer is gone from this store."""
-
-    def on_apply(self, peer: Peer, entries: int) -> None:
-        """Entries were applied."""
-
-    def on_channel_full(self, kind: str) -> None:
-        """A message was dropped because a queue was full: "store" (to the loop) or "raft" (to another store)."""
 
 
 class Store:
@@ -224,11 +203,7 @@ class Store:
     async def _run_log_gc(self) -> None:
         while True:
             await asyncio.sleep(float(self.config.raft_log_gc_tick_interval))
-            self.hibernation.wake_long_sleepers()
-            for region_id in list(self.hibernation.awake):
-                peer = self.peers[region_id]
-                lifecycle.propose_log_gc(self, peer)
-                lifecycle.ask_whether_removed(self, peer)
+            lifecycle.tend(self)
 
     async def _run_sync(self) -> None:
         while True:
@@ -307,8 +282,7 @@ class Store:
         if self.fail.armed:
             self.fail.hit("apply_before_answer")
         for peer, done in turn.answers:
-            peer.unwritten = False
-            self._answer(peer, done)
+            peer.on_written(done)
         for peer in turn.closed:
             merge.pursue(self, peer)
 
@@ -387,16 +361,6 @@ class Store:
         if outcome.compact_to is not None:
             self.scope.spawn(self._truncate_log(peer, outcome.compact_to[0]), name="log truncation")
 
-    def _answer(self, peer: Peer, done: list[tuple[asyncio.Future[Applied], Applied]]) -> None:
-        for future, outcome in done:
-            if future.done():
-                continue
-            if outcome.error is not None:
-                future.set_exception(outcome.error)
-            else:
-                future.set_result(outcome)
-        peer.on_applied()
-
     async def _truncate_log(self, peer: Peer, index: int) -> None:
         """Delete log entries, after what they did is durable in the kv database."""
         if self.fail.armed:
@@ -433,10 +397,7 @@ class Store:
             if target is None:
                 self.snapshots.not_sent(peer.region.id, message.to)
                 continue
-            wire = serverpb.RaftMessage(region_id=peer.region.id)
-            wire.from_peer.CopyFrom(peer.meta())
-            wire.to_peer.CopyFrom(target)
-            wire.region_epoch.CopyFrom(peer.region.region_epoch)
+            wire = envelope(peer, target)
             if lifecycle.is_initial(message):
                 wire.start_key, wire.end_key = peer.region.start_key, peer.region.end_key
             wire.message.CopyFrom(codec.message_to_pb(message))
@@ -447,11 +408,9 @@ class Store:
 
     def send_extra(self, peer: Peer, target: metapb_pb2.Peer, extra: serverpb.ExtraMessage) -> None:
         """Send a message that is not the Raft node's; it tells the peer's term."""
-        wire = serverpb.RaftMessage(region_id=peer.region.id, extra_msg=extra)
+        wire = envelope(peer, target)
+        wire.extra_msg.CopyFrom(extra)
         wire.message.term = peer.node.term
-        wire.from_peer.CopyFrom(peer.meta())
-        wire.to_peer.CopyFrom(target)
-        wire.region_epoch.CopyFrom(peer.region.region_epoch)
         self.router.send(target.store_id, wire)
 
     def find(self, region_id: int) -> Peer:
@@ -485,3 +444,12 @@ class Store:
         future = propose(peer)
         self.activate(region_id)
         return await future
+
+
+def envelope(peer: Peer, target: metapb_pb2.Peer) -> serverpb.RaftMessage:
+    """A message from a peer to another of its region, empty yet."""
+    wire = serverpb.RaftMessage(region_id=peer.region.id)
+    wire.from_peer.CopyFrom(peer.meta())
+    wire.to_peer.CopyFrom(target)
+    wire.region_epoch.CopyFrom(peer.region.region_epoch)
+    return wire
