@@ -132,7 +132,7 @@ class Nemesis:
         self.tripping.clear()
         node = self.tripped.pop()
         self.tripped.clear()
-        await asyncio.sleep(self.rng.random() * 2 * SYNC_S)
+        await asyncio.sleep(self.rng.random() * 4 * SYNC_S)  # a snapshot takes three syncs to bring in
         return node
 
     async def crash(self, nodes: list[Node], away_s: float) -> None:

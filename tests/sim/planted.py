@@ -23,6 +23,7 @@ from tikv_py.raft.ready import Ready
 from tikv_py.raft.state import Raft
 from tikv_py.raftstore import keys, peer_storage, region
 from tikv_py.raftstore.peer import Peer
+from tikv_py.raftstore.snapshots import SnapshotManager
 from tikv_py.raftstore.store import Store
 
 BUGS: dict[str, Callable[[], Any]] = {}
@@ -151,14 +152,15 @@ def applies_writes_of_an_older_epoch() -> Iterator[None]:
 
 @bug
 def snapshot_is_not_synced() -> Iterator[None]:
-    """A snapshot replaces the data before the log's end and the marker that announce it are durable."""
-    original = RawNode.ready
+    """A snapshot's marker goes although the region's new state and place in the log are not durable."""
+    original = SnapshotManager._replace_data
 
-    def ready(node: RawNode) -> Ready:
-        taken = original(node)
-        return replace(taken, must_sync=False) if taken.snapshot is not None else taken
+    async def replace_data(manager: SnapshotManager, *args: Any) -> None:
+        engine = manager._store.kv_db
+        with patch.object(engine, "sync_wal", lambda: None):
+            await original(manager, *args)
 
-    with patch.object(RawNode, "ready", ready):
+    with patch.object(SnapshotManager, "_replace_data", replace_data):
         yield
 
 
