@@ -17,6 +17,7 @@ WORKLOADS = {
     "raft": (raft_sim.simulate, Options()),
     "raft-short": (raft_sim.simulate, raft_sim.SHORT),
     "raft-leases": (raft_sim.simulate, raft_sim.LEASES),
+    "raft-pauses": (raft_sim.simulate, raft_sim.PAUSES),
     "raft-snapshots": (raft_sim.simulate, raft_sim.SNAPSHOTS),
     "core-divergence": (divergence.simulate, divergence.OPTIONS),
     "bank": (bank_sim.simulate, Options()),

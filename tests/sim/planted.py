@@ -13,7 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 from core_py.region_errors import RegionError
-from protos.kvproto import metapb_pb2
+from protos.kvproto import kvrpcpb_pb2, metapb_pb2
 from tikv_py.engine.port import CF_DEFAULT
 from tikv_py.raft import confchange, election, membership, reads, replication
 from tikv_py.raft.log import RaftLog
@@ -24,6 +24,7 @@ from tikv_py.raft.state import Raft
 from tikv_py.raftstore import keys, peer_storage, region
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.store import Store
+from tikv_py.txn.context import RegionAccess
 
 BUGS: dict[str, Callable[[], Any]] = {}
 
@@ -103,6 +104,28 @@ def reads_without_asking_a_quorum() -> Iterator[None]:
             raft.read_only.postponed.append((context, from_))
 
     with patch.object(reads, "request", request):
+        yield
+
+
+@bug
+def lease_ignores_a_pause() -> Iterator[None]:
+    """A process that stood still believes in its lease before it has counted the ticks that it missed."""
+    lease_peer, catch_up = RegionAccess.lease_peer, Store.catch_up
+    reading = False
+
+    def read(checks: RegionAccess, context: kvrpcpb_pb2.Context, read_ts: int | None = None) -> Peer | None:
+        nonlocal reading
+        reading = True
+        try:
+            return lease_peer(checks, context, read_ts)
+        finally:
+            reading = False
+
+    def unless_reading(store: Store) -> None:
+        if not reading:
+            catch_up(store)
+
+    with patch.object(RegionAccess, "lease_peer", read), patch.object(Store, "catch_up", unless_reading):
         yield
 
 

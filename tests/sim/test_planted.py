@@ -36,6 +36,7 @@ HUNTS = {
     "commits_older_terms_by_counting": Hunt(divergence.simulate, 2),
     "lease_outlives_transfer": Hunt(cluster(raft_sim.LEASES), 2),
     "reads_without_asking_a_quorum": Hunt(divergence.simulate),
+    "lease_ignores_a_pause": Hunt(cluster(raft_sim.PAUSES)),
     "acknowledges_before_sync": Hunt(cluster(raft_sim.SHORT)),
     "applies_before_persisting": Hunt(cluster(raft_sim.SNAPSHOTS), 23),
     "applies_writes_of_an_older_epoch": Hunt(cluster(raft_sim.SHORT), 14),
