@@ -17,7 +17,7 @@ from protos.kvproto import kvrpcpb_pb2, metapb_pb2
 from tikv_py.engine.port import CF_DEFAULT
 from tikv_py.raft import confchange, election, membership, reads, replication
 from tikv_py.raft.log import RaftLog
-from tikv_py.raft.messages import ConfChangeSingle, ConfState, Entry, HardState, Message, MsgType, StateRole
+from tikv_py.raft.messages import ConfChange, ConfChangeSingle, ConfState, Entry, HardState, Message, MsgType, StateRole
 from tikv_py.raft.node import RawNode
 from tikv_py.raft.ready import Ready
 from tikv_py.raft.state import Raft
@@ -222,4 +222,17 @@ def new_members_count_late() -> Iterator[None]:
         return original(raft, change)
 
     with patch.object(membership, "apply", late):
+        yield
+
+
+@bug
+def changes_members_before_the_last_change_is_applied() -> Iterator[None]:
+    """A leader proposes a change of the members while another is under way: both may be decided by the old majority."""
+    original = membership.propose
+
+    def propose(raft: Raft, change: ConfChange, data: bytes, context: bytes) -> int:
+        raft.pending_conf_index = 0
+        return original(raft, change, data, context)
+
+    with patch.object(membership, "propose", propose):
         yield
