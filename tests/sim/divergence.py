@@ -219,11 +219,11 @@ def has_older_majority(node: RawNode, known: int) -> bool:
     return index > known and node.raft_log.term(index) < node.term
 
 
-def simulate(seed: int, options: Options = OPTIONS) -> Outcome:
+def simulate(seed: int, options: Options = OPTIONS, make: type[DivergingCluster] = DivergingCluster) -> Outcome:
     """Run one seed. Raises SeedFailed."""
     trace = Trace(options.echo)
     try:
-        cluster = DivergingCluster(seed, trace)
+        cluster = make(seed, trace)
         cluster.play()
         cluster.heal()
         cluster.check_log_matching()

@@ -13,11 +13,11 @@ from typing import Any
 from unittest.mock import patch
 
 from core_py.region_errors import RegionError
-from protos.kvproto import metapb_pb2
+from protos.kvproto import kvrpcpb_pb2, metapb_pb2
 from tikv_py.engine.port import CF_DEFAULT
 from tikv_py.raft import confchange, election, membership, reads, replication
 from tikv_py.raft.log import RaftLog
-from tikv_py.raft.messages import ConfChangeSingle, ConfState, Entry, HardState, Message, MsgType, StateRole
+from tikv_py.raft.messages import ConfChange, ConfChangeSingle, ConfState, Entry, HardState, Message, MsgType, StateRole
 from tikv_py.raft.node import RawNode
 from tikv_py.raft.ready import Ready
 from tikv_py.raft.state import Raft
@@ -25,6 +25,7 @@ from tikv_py.raftstore import keys, peer_storage, region
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.snapshots import SnapshotManager
 from tikv_py.raftstore.store import Store
+from tikv_py.txn.context import RegionAccess
 
 BUGS: dict[str, Callable[[], Any]] = {}
 
@@ -104,6 +105,28 @@ def reads_without_asking_a_quorum() -> Iterator[None]:
             raft.read_only.postponed.append((context, from_))
 
     with patch.object(reads, "request", request):
+        yield
+
+
+@bug
+def lease_ignores_a_pause() -> Iterator[None]:
+    """A process that stood still believes in its lease before it has counted the ticks that it missed."""
+    lease_peer, catch_up = RegionAccess.lease_peer, Store.catch_up
+    reading = False
+
+    def read(checks: RegionAccess, context: kvrpcpb_pb2.Context, read_ts: int | None = None) -> Peer | None:
+        nonlocal reading
+        reading = True
+        try:
+            return lease_peer(checks, context, read_ts)
+        finally:
+            reading = False
+
+    def unless_reading(store: Store) -> None:
+        if not reading:
+            catch_up(store)
+
+    with patch.object(RegionAccess, "lease_peer", read), patch.object(Store, "catch_up", unless_reading):
         yield
 
 
@@ -201,4 +224,17 @@ def new_members_count_late() -> Iterator[None]:
         return original(raft, change)
 
     with patch.object(membership, "apply", late):
+        yield
+
+
+@bug
+def changes_members_before_the_last_change_is_applied() -> Iterator[None]:
+    """A leader proposes a change of the members while another is under way: both may be decided by the old majority."""
+    original = membership.propose
+
+    def propose(raft: Raft, change: ConfChange, data: bytes, context: bytes) -> int:
+        raft.pending_conf_index = 0
+        return original(raft, change, data, context)
+
+    with patch.object(membership, "propose", propose):
         yield

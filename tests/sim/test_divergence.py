@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.sim import divergence
+from tests.sim import divergence, overlap
 
 SEEDS = range(100, 120)
 
@@ -15,6 +15,13 @@ def test_nothing_is_lost_or_overlooked() -> None:
     )
     assert sum(one["cut off"] for one in checks) > 10 * len(SEEDS)
     assert all(one["applied"] > 0 for one in checks)
+
+
+def test_changes_in_a_row_do_no_harm() -> None:
+    checks = [overlap.simulate(seed).checks for seed in SEEDS]
+    assert sum(one["refused"] for one in checks) > 3 * len(SEEDS), "changes before the last one is applied"
+    assert sum(one["parted"] for one in checks) > 8 * len(SEEDS)
+    assert sum(one["confs"] for one in checks) > 20 * len(SEEDS)
 
 
 def test_same_seed_same_trace() -> None:
