@@ -47,10 +47,11 @@ def run(
     test: Callable[[StorageCluster], Awaitable[None]],
     raftstore: RaftstoreConfig = FAST,
     settings: TikvConfig = SETTINGS,
+    stores: int = 3,
 ) -> None:
     async def main() -> None:
-        async with storage_cluster(3, raftstore=raftstore, settings=settings) as cluster:
-            await three_replicas(cluster)
+        async with storage_cluster(stores, raftstore=raftstore, settings=settings) as cluster:
+            await three_replicas(cluster, stores)
             await test(cluster)
 
     run_virtual(main())
@@ -429,6 +430,11 @@ def test_what_stores_and_pd_say_about_how_far_they_are() -> None:
                 left = pb.KeyRange(start_key=memcomparable.encode(b"a"), end_key=memcomparable.encode(b"b"))
                 part = await call(cluster, node, "GetStoreSafeTS", pb.StoreSafeTSRequest(key_range=left))
                 assert part.safe_ts == next(peer.safe_ts() for one, peer in replicas(cluster, b"a") if one is node)
+            for node in cluster.nodes:
+                assert node.server is not None
+                gap = node.server.registry.get_sample_value("tikv_resolved_ts_min_resolved_ts_gap_millis")
+                assert gap is not None
+                assert gap <= 600, "of the leaders here, or of none"
             assert cluster.pd.cluster is not None
             told = cluster.pd.cluster
             await eventually(lambda: _true(told.min_resolved_ts() >= ts), "PD knows")
@@ -507,6 +513,37 @@ def test_a_merged_region_is_complete_as_far_as_both_parts_are() -> None:
         assert all(peer.read_progress.front is None for _, peer in right())
 
     run(body, settings=BY_HAND)
+
+
+def test_a_lock_holds_back_the_region_that_its_key_is_in() -> None:
+    async def body(cluster: StorageCluster) -> None:
+        left, right = partial(replicas, cluster, b"a"), partial(replicas, cluster, b"z")
+        async with await txn_client(cluster) as client:
+            await complete_up_to(cluster, b"a", await client.timestamp())
+            start_ts = await client.timestamp()
+            request = pb.PrewriteRequest(primary_lock=b"a", start_version=start_ts, lock_ttl=60_000)
+            request.mutations.add(op=pb.Put, key=b"a", value=b"v")
+            _address(request.context, left()[0][1])
+            assert not (await call(cluster, left()[0][0], "KvPrewrite", request)).errors
+
+            await client.split_region([b"m"])
+            await complete_up_to(cluster, b"z", await client.timestamp())
+            await complete_up_to(cluster, b"a", start_ts)
+            await asyncio.sleep(2)
+            assert {peer.safe_ts() for _, peer in left()} == {start_ts}
+
+            (node, source), (_, target) = left()[0], right()[0]
+            await admin.merge_region(store_of(node), source, target.region)
+            await eventually(lambda: _true(all(not peer.region.start_key for _, peer in right())), "merged everywhere")
+            await asyncio.sleep(3)
+            assert {peer.safe_ts() for _, peer in right()} == {start_ts}
+
+            commit = pb.CommitRequest(start_version=start_ts, keys=[b"a"], commit_version=await client.timestamp())
+            _address(commit.context, right()[0][1])
+            assert not (await call(cluster, right()[0][0], "KvCommit", commit)).HasField("error")
+            await complete_up_to(cluster, b"a", commit.commit_version)
+
+    run(body, stores=1)  # where no leader moves, which would have the locks read again anyway
 
 
 def test_check_leader_agrees_to_the_leader_of_the_term_and_takes_claims_about_the_same_range() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from functools import cache
+from itertools import combinations, product
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,3 +98,65 @@ def test_neighbouring_configurations_share_every_quorum(changes: list[ConfChange
                 new_wins = joint_vote(after.voters, after.voters_outgoing, rest) is VoteResult.WON
                 assert not (old_wins and new_wins), f"{granted} under {conf}, the rest under {after}"
         conf = after
+
+
+IDS = (1, 2, 3, 4, 5)
+
+
+@cache
+def winning(conf: ConfState) -> frozenset[frozenset[int]]:
+    """Every set of peers that can elect and commit, counted by hand: more than half of each half that is not empty."""
+    halves = [set(half) for half in (conf.voters, conf.voters_outgoing) if half]
+    return frozenset(
+        group
+        for size in range(len(IDS) + 1)
+        for group in map(frozenset, combinations(IDS, size))
+        if all(2 * len(half & group) > len(half) for half in halves)
+    )
+
+
+def simple_configurations() -> list[ConfState]:
+    """Every way in which five peers vote, learn or stay away, with a voter at least."""
+    found: list[ConfState] = []
+    for roles in product("v-l", repeat=len(IDS)):
+        voters = tuple(peer for peer, role in zip(IDS, roles, strict=True) if role == "v")
+        learners = tuple(peer for peer, role in zip(IDS, roles, strict=True) if role == "l")
+        if voters:
+            found.append(ConfState(voters, learners))
+    return found
+
+
+def test_all_changes_of_two_steps_among_five_peers() -> None:
+    """Every quorum of the configuration before and every one after share a voter, joint configurations on the way too."""
+    steps = [ConfChangeSingle(kind, peer) for kind in ConfChangeType for peer in IDS]
+    changes = [ConfChange((one,), transition=way) for one in steps for way in ConfChangeTransition]
+    changes += [ConfChange(pair) for pair in combinations(steps, 2) if pair[0].node_id != pair[1].node_id]
+    seen: set[tuple[ConfState, ConfState]] = set()
+    for conf in simple_configurations():
+        for change in changes:
+            try:
+                after = apply_change(conf, change)
+            except ConfChangeRefused:
+                continue
+            seen.add((conf, after))
+            if after.is_joint:
+                seen.add((after, apply_change(after, ConfChange())))
+    assert len(seen) > 10_000
+    for before, after in seen:
+        check_configuration(after)
+        assert after.voters
+        apart = [group for group in winning(before) if frozenset(IDS) - group in winning(after)]
+        assert not apart, f"{apart[0]} suffice under {before}, the rest under {after}"
+
+
+def test_ties_and_empty_halves() -> None:
+    """Half of an even number is no majority; an empty half never decides."""
+    even, values = (1, 2, 3, 4), {1: 9, 2: 9, 3: 5, 4: 5}
+    assert majority_index(even, values) == 5
+    assert majority_vote(even, {1: True, 2: True, 3: False, 4: False}) is VoteResult.LOST
+    assert majority_vote(even, {1: True, 2: True, 3: False}) is VoteResult.PENDING
+    assert joint_index(even, (), values) == 5
+    assert joint_index((), (), values) == NO_LIMIT
+    assert joint_vote((1, 2, 3), (), {1: True, 2: True}) is VoteResult.WON
+    assert joint_vote((1, 2, 3), (3, 4, 5), {1: True, 2: True, 3: False}) is VoteResult.PENDING
+    assert joint_vote((1, 2, 3), (3, 4, 5), {1: True, 2: True, 4: False, 5: False}) is VoteResult.LOST

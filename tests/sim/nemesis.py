@@ -30,6 +30,7 @@ SLOW_SYNC_S = 0.25  # on a slow disk
 SLOW_LINK_S = 0.4  # a message takes up to this long on a slow link
 TRIP = 0.25
 DOWN_S = 4.0  # PD replaces the replicas of a store that is away for longer
+ELECTED_S = 0.8  # most elections are over this long after the leader was last heard
 DRIFT = 0.05  # a clock is at most this much too fast or too slow
 PROPOSE_TIMEOUT_S = 2.0
 
@@ -50,6 +51,8 @@ class Nemesis:
     tripped: list[Node] = field(default_factory=list)
     """Stores that lose power as soon as they can: something just happened there that takes several writes."""
     tripping: asyncio.Event = field(default_factory=asyncio.Event)
+    on_awake: Callable[[Node, Peer], Awaitable[None]] | None = None
+    """Told of a store that runs again, at the very moment, and of the peer that led there when it fell asleep."""
     _busy: set[str] = field(default_factory=set)
     """Stores that an action is about to crash or to start."""
     _pd_runs: asyncio.Event = field(default_factory=asyncio.Event)
@@ -132,7 +135,7 @@ class Nemesis:
         self.tripping.clear()
         node = self.tripped.pop()
         self.tripped.clear()
-        await asyncio.sleep(self.rng.random() * 2 * SYNC_S)
+        await asyncio.sleep(self.rng.random() * 4 * SYNC_S)  # a snapshot takes three syncs to bring in
         return node
 
     async def crash(self, nodes: list[Node], away_s: float) -> None:
@@ -297,10 +300,35 @@ async def pause(nemesis: Nemesis, node: Node) -> None:
     leaders = nemesis.leaders()
     if leaders and nemesis.rng.random() < 0.5:
         node = nemesis.rng.choice(leaders)[0]
-    seconds = nemesis.rng.random() * 2
+    stand_still(nemesis, node, nemesis.rng.random() * 2)
+
+
+def stand_still(nemesis: Nemesis, node: Node, seconds: float) -> None:
+    """Stop a process's clock and its messages for a while."""
     nemesis.note(f"stands still for {seconds:.3f} s", node)
     node.clock.pause(seconds)
     nemesis.fault.stands_until[node.name] = asyncio.get_running_loop().time() + seconds
+
+
+async def sleep_through_election(nemesis: Nemesis, _node: Node) -> None:
+    """A leader's process stands still until another leads; a client has stayed with it and asks when it runs again.
+
+    It does not hear of its successor at once: for a moment longer the other stores do not reach it.
+    """
+    leaders = [leader for leader in nemesis.leaders() if not nemesis.fault.stands(leader[0].name)]
+    if not leaders:
+        return
+    node, _, peer = nemesis.rng.choice(leaders)
+    others = frozenset(other.name for other in nemesis.cluster.nodes if other is not node)
+    before = len(nemesis.fault.cuts)
+    nemesis.fault.part(frozenset((node.name,)), others)
+    own = nemesis.fault.cuts[before:]
+    seconds = ELECTED_S + nemesis.rng.random()
+    stand_still(nemesis, node, seconds)
+    await asyncio.sleep(seconds)
+    if nemesis.on_awake is not None and node.server is not None:
+        await nemesis.on_awake(node, peer)
+    nemesis.fault.cuts = [cut for cut in nemesis.fault.cuts if not any(cut is one for one in own)]
 
 
 async def drift(nemesis: Nemesis, node: Node) -> None:
@@ -395,8 +423,11 @@ ACTIONS: tuple[Action, ...] = (
     Action("change members", 10, membership.change),
 )
 
+AIMED: tuple[Action, ...] = (Action("sleep through election", 0, sleep_through_election),)
+"""What only the workloads do that ask for it."""
+
 
 def chosen_actions(**weights: int) -> tuple[Action, ...]:
     """Some of the actions, by name with a _ for a space, with other weights."""
-    named = {action.name.replace(" ", "_"): action for action in ACTIONS}
+    named = {action.name.replace(" ", "_"): action for action in (*ACTIONS, *AIMED)}
     return tuple(replace(named[name], weight=weight) for name, weight in weights.items())

@@ -13,17 +13,19 @@ from typing import Any
 from unittest.mock import patch
 
 from core_py.region_errors import RegionError
-from protos.kvproto import metapb_pb2
+from protos.kvproto import kvrpcpb_pb2, metapb_pb2
 from tikv_py.engine.port import CF_DEFAULT
-from tikv_py.raft import confchange, election, membership, reads
+from tikv_py.raft import confchange, election, membership, reads, replication
 from tikv_py.raft.log import RaftLog
-from tikv_py.raft.messages import ConfChangeSingle, ConfState, Entry, HardState, Message, MsgType, StateRole
+from tikv_py.raft.messages import ConfChange, ConfChangeSingle, ConfState, Entry, HardState, Message, MsgType, StateRole
 from tikv_py.raft.node import RawNode
 from tikv_py.raft.ready import Ready
 from tikv_py.raft.state import Raft
 from tikv_py.raftstore import keys, peer_storage, region
 from tikv_py.raftstore.peer import Peer
+from tikv_py.raftstore.snapshots import SnapshotManager
 from tikv_py.raftstore.store import Store
+from tikv_py.txn.context import RegionAccess
 
 BUGS: dict[str, Callable[[], Any]] = {}
 
@@ -62,6 +64,23 @@ def votes_twice_in_a_term() -> Iterator[None]:
 
 
 @bug
+def commits_older_terms_by_counting() -> Iterator[None]:
+    """A majority holds it, so it is committed, whatever its term: figure 8 of the paper."""
+
+    def maybe_commit(raft: Raft) -> bool:
+        index = raft.tracker.committed_index()
+        if index <= raft.log.committed:
+            return False
+        raft.log.commit_to(index)
+        raft.commit_due = True
+        reads.release_postponed(raft)
+        return True
+
+    with patch.object(replication, "maybe_commit", maybe_commit):
+        yield
+
+
+@bug
 def lease_outlives_transfer() -> Iterator[None]:
     """The lease is kept while leadership is handed over, although the transferee need not wait for it to end."""
 
@@ -72,6 +91,42 @@ def lease_outlives_transfer() -> Iterator[None]:
         return raft.tick_count - sent < raft.config.election_ticks - 1
 
     with patch.object(reads, "in_lease", in_lease):
+        yield
+
+
+@bug
+def reads_without_asking_a_quorum() -> Iterator[None]:
+    """Whoever believes to lead answers a read at once: a deposed leader does not know what the others have committed."""
+
+    def request(raft: Raft, context: bytes, from_: int) -> None:
+        if raft.commit_to_current_term():
+            reads._answer(raft, raft.log.committed, context, from_)
+        else:
+            raft.read_only.postponed.append((context, from_))
+
+    with patch.object(reads, "request", request):
+        yield
+
+
+@bug
+def lease_ignores_a_pause() -> Iterator[None]:
+    """A process that stood still believes in its lease before it has counted the ticks that it missed."""
+    lease_peer, catch_up = RegionAccess.lease_peer, Store.catch_up
+    reading = False
+
+    def read(checks: RegionAccess, context: kvrpcpb_pb2.Context, read_ts: int | None = None) -> Peer | None:
+        nonlocal reading
+        reading = True
+        try:
+            return lease_peer(checks, context, read_ts)
+        finally:
+            reading = False
+
+    def unless_reading(store: Store) -> None:
+        if not reading:
+            catch_up(store)
+
+    with patch.object(RegionAccess, "lease_peer", read), patch.object(Store, "catch_up", unless_reading):
         yield
 
 
@@ -120,14 +175,15 @@ def applies_writes_of_an_older_epoch() -> Iterator[None]:
 
 @bug
 def snapshot_is_not_synced() -> Iterator[None]:
-    """A snapshot replaces the data before the log's end and the marker that announce it are durable."""
-    original = RawNode.ready
+    """A snapshot's marker goes although the region's new state and place in the log are not durable."""
+    original = SnapshotManager._replace_data
 
-    def ready(node: RawNode) -> Ready:
-        taken = original(node)
-        return replace(taken, must_sync=False) if taken.snapshot is not None else taken
+    async def replace_data(manager: SnapshotManager, *args: Any) -> None:
+        engine = manager._store.kv_db
+        with patch.object(engine, "sync_wal", lambda: None):
+            await original(manager, *args)
 
-    with patch.object(RawNode, "ready", ready):
+    with patch.object(SnapshotManager, "_replace_data", replace_data):
         yield
 
 
@@ -168,4 +224,17 @@ def new_members_count_late() -> Iterator[None]:
         return original(raft, change)
 
     with patch.object(membership, "apply", late):
+        yield
+
+
+@bug
+def changes_members_before_the_last_change_is_applied() -> Iterator[None]:
+    """A leader proposes a change of the members while another is under way: both may be decided by the old majority."""
+    original = membership.propose
+
+    def propose(raft: Raft, change: ConfChange, data: bytes, context: bytes) -> int:
+        raft.pending_conf_index = 0
+        return original(raft, change, data, context)
+
+    with patch.object(membership, "propose", propose):
         yield

@@ -21,11 +21,14 @@ from tests.sim import world as worlds
 from tests.sim.linearizable import Kind, Operation, explain
 from tests.sim.nemesis import chosen_actions
 from tests.sim.world import Options, Outcome, World, check_replicas, error_name
-from tests.support.storage_cluster import PD_ADDRESS
+from tests.support.storage_cluster import PD_ADDRESS, Node
 from tikv_py.client.errors import RawError, RegionStale
 from tikv_py.client.raw.client import RawClient
 from tikv_py.client.region import backoff as kinds
 from tikv_py.client.region.backoff import Backoffer
+from tikv_py.client.region.sender import variant_of
+from tikv_py.client.rpc.methods import METHODS
+from tikv_py.raftstore.peer import Peer
 
 CLIENTS = 5
 SWAPPED = [b"key%d" % number for number in range(3)]
@@ -45,6 +48,14 @@ LEASES = Options(
     actions=chosen_actions(transfer=10, slow_links=6, pause=6, partition=4, heal=6, reorder=2),
 )
 """Leaders come and go, nobody crashes."""
+PAUSES = Options(
+    "raft-pauses",
+    stores=3,
+    run_s=6.0,
+    pace_s=1.2,
+    actions=chosen_actions(sleep_through_election=10, transfer=2, heal=2, slow_disk=1),
+)
+"""Leaders sleep until others have been elected, and are asked in the moment in which they wake."""
 SNAPSHOTS = Options(
     "raft-snapshots",
     stores=4,
@@ -74,6 +85,7 @@ class Registers:
                 for number in range(CLIENTS):
                     # Two views of where regions and leaders are.
                     group.create_task(self.client((client, other)[number % 2], f"client{number}"))
+                self.world.nemesis.on_awake = self.ask_the_awakened
                 await self.world.nemesis.run(self.world.options.run_s)
                 self.stopping = True
             await check_replicas(self.world)
@@ -163,6 +175,36 @@ class Registers:
         value = None if response.not_found else response.value
         self.last_read[key] = value
         self.reads += 1
+        self.record(key, Operation(Kind.GET, called, self.now(), value, client=name), f"{value!r} since {called:.6f}")
+
+    async def ask_the_awakened(self, node: Node, peer: Peer) -> None:
+        """Read at a store that has just begun to run again, as a client does that has not heard of another leader."""
+        region = peer.region
+        keys = [key for key in KEYS if region.start_key <= key and (not region.end_key or key < region.end_key)]
+        async with asyncio.TaskGroup() as group:
+            for key in keys:
+                group.create_task(self.get_at(node, peer, key))
+
+    async def get_at(self, node: Node, peer: Peer, key: bytes) -> None:
+        """Read at this peer and at no other."""
+        assert node.server is not None
+        name, called = "stayed", self.now()
+        request = pb.RawGetRequest(key=key)
+        request.context.region_id = peer.region.id
+        request.context.region_epoch.CopyFrom(peer.region.region_epoch)
+        request.context.peer.CopyFrom(peer.meta())
+        channel = self.world.cluster.network.transport("client").connect(node.server.address)
+        try:
+            response = await channel.unary(METHODS["RawGet"], request, timeout_s=TIMEOUT_S)
+        except RpcError as error:
+            self.world.note(f"get {key.decode()} {error_name(error)}", where=name)
+            return
+        finally:
+            await channel.close()
+        if response.HasField("region_error"):
+            self.world.note(f"get {key.decode()} {variant_of(response.region_error)}", where=name)
+            return
+        value = None if response.not_found else response.value
         self.record(key, Operation(Kind.GET, called, self.now(), value, client=name), f"{value!r} since {called:.6f}")
 
     async def write(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.sim import raft_sim, test_raft_safety
+from tests.sim import divergence, overlap, raft_sim, test_raft_safety
 from tests.sim.planted import BUGS
 from tests.sim.world import Options
 
@@ -33,14 +33,18 @@ class Hunt:
 HUNTS = {
     "vote_is_not_persisted": Hunt(cluster(raft_sim.SHORT)),
     "votes_twice_in_a_term": Hunt(core, 1),
+    "commits_older_terms_by_counting": Hunt(divergence.simulate, 2),
     "lease_outlives_transfer": Hunt(cluster(raft_sim.LEASES), 2),
+    "reads_without_asking_a_quorum": Hunt(divergence.simulate),
+    "lease_ignores_a_pause": Hunt(cluster(raft_sim.PAUSES)),
     "acknowledges_before_sync": Hunt(cluster(raft_sim.SHORT)),
     "applies_before_persisting": Hunt(cluster(raft_sim.SNAPSHOTS), 23),
     "applies_writes_of_an_older_epoch": Hunt(cluster(raft_sim.SHORT), 14),
-    "snapshot_is_not_synced": Hunt(cluster(raft_sim.SNAPSHOTS), 11),
+    "snapshot_is_not_synced": Hunt(cluster(raft_sim.SNAPSHOTS), 5),
     "log_is_truncated_before_data_is_durable": Hunt(cluster(raft_sim.SHORT), 4),
     "several_voters_change_at_once": Hunt(cluster(raft_sim.SNAPSHOTS), 9),
     "new_members_count_late": Hunt(core),
+    "changes_members_before_the_last_change_is_applied": Hunt(overlap.simulate),
 }
 
 

@@ -1,7 +1,9 @@
 """Seeded random clusters of pure Raft nodes, checked against the safety properties of the paper after each step.
 
 The network drops, duplicates, delays, reorders and partitions; a crash loses what the disk had not finished; conf
-changes, transfers, compactions and reads happen at random. Replay one seed with its trace:
+changes, transfers, compactions and reads happen at random, and idle nodes fall asleep until somebody speaks to them. In
+some runs clocks go alike but for their phase, and leases are believed; in the others each node has a pace of its own.
+Replay one seed with its trace:
     RAFT_SIM_SEED=<seed> .venv/bin/python -m pytest -q tests/sim/test_raft_safety.py -k replay
 """
 
@@ -38,6 +40,7 @@ from tikv_py.raft.storage import MemoryStorage
 
 STEPS = 3000
 SEEDS = range(60)
+TICK = 8  # steps of time in a tick: nodes tick alike, but not at the same moment
 FIRST = 5  # index and term every region begins with, as in TiKV
 
 
@@ -81,7 +84,12 @@ class Server:
     # The state machine is durable with its position and configuration, as raftstore's apply state is.
     applied: int = 0
     state: str = ""
+    asleep_since: int | None = None
     conf: ConfState = field(default_factory=ConfState)
+
+
+def has_led(node: RawNode) -> bool:
+    return node.role is StateRole.LEADER and node.commit_to_current_term()
 
 
 class Cluster:
@@ -90,19 +98,17 @@ class Cluster:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.trace = hashlib.sha256()
-        self.size = self.rng.choice((3, 3, 4, 5))
+        self.choose_conditions()
         voters = tuple(range(1, self.size + 1))
         self.servers = {peer: self._new_server(peer, ConfState(voters=voters)) for peer in range(1, self.size + 2)}
         self.servers[self.size + 1] = self._new_server(self.size + 1, ConfState())
         self.network: list[Message] = []
         self.cut: set[int] = set()
-        self.loss = self.rng.choice((0.0, 0.02, 0.15))
-        # Leases hold where clocks run alike; where they do not, reads must ask a quorum.
-        self.lockstep = self.rng.random() < 0.4
-        # Without the rules that keep elections rare, the rules that keep them safe have more to do.
-        self.calm = self.lockstep or self.rng.random() < 0.3
-        # With an entry per message a leader's no-op comes well after the older entries before it.
-        self.max_bytes = self.rng.choice((1, 40))
+        self.broken: set[tuple[int, int]] = set()  # links that lose everything, in one direction
+        self.usurper = 0  # a peer that will be told to campaign while a leader trusts it
+        self.now = 0  # in steps of time; only where clocks run alike
+        self.phases = {peer: self.rng.randrange(TICK) for peer in self.servers}
+        self.priorities = {peer: self.rng.choice((0, 0, 1)) for peer in self.servers}
         self.leaders: dict[int, int] = {}
         self.committed: dict[int, tuple[int, bytes]] = {}  # index -> (term, data), as ever applied anywhere
         self.states: dict[int, str] = {FIRST: ""}
@@ -116,9 +122,23 @@ class Cluster:
             "snapshots": 0,
             "crashes": 0,
             "transfers": 0,
+            "leader sleeps": 0,
+            "follower sleeps": 0,
+            "lease reads": 0,
         }
         for server in self.servers.values():
             self.start(server, restarted=False)
+
+    def choose_conditions(self) -> None:
+        """What kind of world the seed is about."""
+        self.size = self.rng.choice((3, 3, 4, 5))
+        self.loss = self.rng.choice((0.0, 0.02, 0.15))
+        # Leases hold where clocks run alike; where they do not, reads must ask a quorum.
+        self.lockstep = self.rng.random() < 0.4
+        # Without the rules that keep elections rare, the rules that keep them safe have more to do.
+        self.calm = self.lockstep or self.rng.random() < 0.3
+        # With an entry per message a leader's no-op comes well after the older entries before it.
+        self.max_bytes = self.rng.choice((1, 40))
 
     @staticmethod
     def _new_server(peer: int, conf: ConfState) -> Server:
@@ -144,11 +164,13 @@ class Cluster:
             max_inflight_msgs=3,
             applied=server.applied,
             restarted=restarted,
+            priority=self.priorities[server.id],
             pre_vote=self.calm,
             check_quorum=self.calm,
             read_only_lease=self.lockstep,
         )
         server.node = RawNode(config, server.storage, random.Random(self.rng.randrange(1 << 30)))
+        server.asleep_since = None
 
     # -- the driver's part ---------------------------------------------------------------------------------------
 
@@ -237,21 +259,58 @@ class Cluster:
         reach = len(self.network) if self.rng.random() < 0.05 else min(3, len(self.network))
         message = self.network.pop(self.rng.randrange(reach))
         target = self.servers.get(message.to)
-        if (message.to in self.cut) != (message.from_ in self.cut) or target is None or target.node is None:
+        lost = (message.to in self.cut) != (message.from_ in self.cut) or (message.from_, message.to) in self.broken
+        if lost or target is None or target.node is None:
             self.report_snapshot(message, ok=False)
             return
         self.note("deliver", message)
+        self.wake(target, target.node)
         target.node.step(message)
         self.report_snapshot(message, ok=True)
 
-    def tick(self, node: RawNode) -> None:
+    def pass_time(self, server: Server) -> None:
         """Time goes on: for everybody by the same step, or for one node at its own pace."""
         if not self.lockstep:
-            node.tick()
-        elif self.rng.random() < 0.3:
+            self.tick(server)
+            return
+        self.now += 1
+        for other in self.servers.values():
+            if (self.now + self.phases[other.id]) % TICK == 0:
+                self.tick(other)
+
+    @staticmethod
+    def tick(server: Server) -> None:
+        if server.node is not None and server.asleep_since is None:
+            server.node.tick()
+
+    def lull(self) -> None:
+        """Nobody wants anything for a while: what is under way ends, who has nothing to say falls asleep, time goes on."""
+        for _ in range(6):
             for server in self.servers.values():
                 if server.node is not None:
-                    server.node.tick()
+                    self.take_ready(server, server.node)
+                    self.finish_write(server, server.node)
+                    self.apply_some(server, server.node, 100)
+            for _ in range(len(self.network)):
+                self.deliver()
+        for server in self.servers.values():
+            node = server.node
+            if node is None or server.asleep_since is not None or not node.is_settled() or self.rng.random() < 0.1:
+                continue
+            self.note("sleep", server.id)
+            self.stats["leader sleeps" if node.role is StateRole.LEADER else "follower sleeps"] += 1
+            node.fall_asleep()
+            server.asleep_since = self.now
+        for _ in range(self.rng.choice((0, 10, 100))):
+            self.pass_time(self.rng.choice(list(self.servers.values())))
+
+    def wake(self, server: Server, node: RawNode) -> None:
+        """The node is ticked again; it is told how many whole ticks it has missed at least."""
+        if server.asleep_since is not None:
+            self.note("wake", server.id)
+            missed = (self.now - server.asleep_since) // TICK if self.lockstep else self.rng.randrange(20)
+            node.wake(missed)
+            server.asleep_since = None
 
     def crash(self, server: Server) -> None:
         # Some of the unfinished writes may have reached the disk all the same, in their order.
@@ -279,6 +338,7 @@ class Cluster:
     def act_as_client(self, server: Server, node: RawNode) -> None:
         self.counter += 1
         kind = self.rng.random()
+        self.wake(server, node)
         try:
             if kind < 0.6:
                 node.propose(b"c%d" % self.counter)
@@ -286,6 +346,7 @@ class Cluster:
                 context = b"r%d" % self.counter
                 node.read_index(context)
                 self.reads[context] = (max(self.committed, default=0), server.id)
+                self.stats["lease reads"] += self.lockstep and node.in_lease()
             elif kind < 0.87:
                 change = self.random_change(node.conf_state)
                 node.propose_conf_change(change, encode(change) if change.changes else b"")
@@ -305,12 +366,18 @@ class Cluster:
         event = self.rng.random()
         if self.cut and self.rng.random() < 0.004:  # long enough for the others to elect and commit
             self.cut = set()
+        if self.broken and self.rng.random() < 0.003:
+            self.broken, self.usurper = set(), 0
+        if self.usurper and self.rng.random() < 0.004:
+            self.strike(self.servers[self.usurper])
+        if self.rng.random() < 0.005:
+            self.lull()
         if node is None:
             if event < 0.3:
                 self.note("restart", server.id)
                 self.start(server, restarted=True)
         elif event < 0.22:
-            self.tick(node)
+            self.pass_time(server)
         elif event < 0.50:
             for _ in range(6):
                 self.deliver()
@@ -321,9 +388,7 @@ class Cluster:
         elif event < 0.88:
             self.for_some(lambda server, node: self.apply_some(server, node, self.rng.randrange(6)))
         elif event < 0.965:
-            leaders = [
-                peer for peer, other in self.servers.items() if other.node and other.node.role is StateRole.LEADER
-            ]
+            leaders = self.leading()
             chosen = self.servers[self.rng.choice(leaders)] if leaders and self.rng.random() < 0.8 else server
             if chosen.node is not None:
                 self.act_as_client(chosen, chosen.node)
@@ -340,9 +405,11 @@ class Cluster:
 
     def misfortune(self, server: Server, node: RawNode) -> None:
         kind = self.rng.random()
-        if kind < 0.2:
+        if kind < (0.05 if self.lockstep else 0.2):  # who restarted grants nothing for long, and leases need calm
             self.note("crash", server.id)
             self.crash(server)
+        elif kind < 0.3:
+            self.usurp(server)
         elif kind < 0.4:
             peers = list(self.servers)
             self.cut = set(self.rng.sample(peers, self.rng.randrange(len(peers)))) if not self.cut else set()
@@ -350,9 +417,33 @@ class Cluster:
         elif kind < 0.7:
             self.compact(server)
         elif kind < 0.9:
-            node.campaign()
+            self.campaign(server)
         else:
             node.report_unreachable(self.rng.choice(list(self.servers)))
+
+    def usurp(self, server: Server) -> None:
+        """A leader is heard by fewer from now on, perhaps by just enough for its lease; one of these will strike."""
+        self.usurper, heard = server.id, self.rng.sample(list(self.servers), self.size // 2)
+        for leader in self.leading():
+            self.broken |= {(leader, peer) for peer in self.servers if peer not in (server.id, *heard)}
+        self.note("usurper", server.id, sorted(self.broken))
+
+    def strike(self, server: Server) -> None:
+        """The leader hears nothing any more, and who was heard by it until now campaigns."""
+        others = [leader for leader in self.leading() if leader != server.id]
+        if not any(node.in_lease() for leader in others if (node := self.servers[leader].node)):
+            return  # a better moment will come
+        self.broken |= {(peer, leader) for leader in others for peer in self.servers}
+        self.usurper = 0
+        self.campaign(server)
+
+    def leading(self) -> list[int]:
+        return [server.id for server in self.servers.values() if server.node and server.node.role is StateRole.LEADER]
+
+    def campaign(self, server: Server) -> None:
+        if server.node is not None:
+            self.wake(server, server.node)
+            server.node.campaign()
 
     # -- safety --------------------------------------------------------------------------------------------------
 
@@ -363,11 +454,9 @@ class Cluster:
                 continue
             node.check_invariants()
             if self.lockstep and node.in_lease():
-                # A node with a committed entry of a higher term would have answered writes this one does not know.
-                others = [other.node.term for other in self.servers.values() if other.node and self.has_led(other.node)]
-                assert node.term >= max(others, default=0), (
-                    f"peer {node.id} trusts a lease of term {node.term}, terms {others}"
-                )
+                others = [self.servers[peer].node for peer in self.leading()]
+                terms = [other.term for other in others if other is not None]
+                assert node.term == max(terms), f"peer {node.id} trusts a lease of term {node.term}, terms {terms}"
             if node.role is StateRole.LEADER:
                 known = self.leaders.get(node.term)
                 assert known in (None, node.id), f"peers {known} and {node.id} both lead term {node.term}"
@@ -375,10 +464,6 @@ class Cluster:
                     self.leaders[node.term] = node.id
                     self.stats["elections"] += 1
                     self.check_leader_completeness(node)
-
-    @staticmethod
-    def has_led(node: RawNode) -> bool:
-        return node.role is StateRole.LEADER and node.commit_to_current_term()
 
     def check_leader_completeness(self, node: RawNode) -> None:
         first = node.raft_log.first_index()
@@ -404,7 +489,7 @@ class Cluster:
 
     def heal(self) -> None:
         """End all misfortune: the cluster must become able to commit again."""
-        self.cut, self.loss = set(), 0.0
+        self.cut, self.broken, self.usurper, self.loss = set(), set(), 0, 0.0
         for server in self.servers.values():
             if server.node is None:
                 self.start(server, restarted=True)
@@ -413,6 +498,7 @@ class Cluster:
             for server in self.servers.values():
                 node = server.node
                 assert node is not None
+                self.wake(server, node)
                 if turn % 2 == 0:
                     node.tick()
                 if node.role is StateRole.LEADER and turn % 20 == 0:

@@ -34,7 +34,9 @@ def test_registers(start: int) -> None:
     assert min(checks.values()) > 10, checks
 
 
-@pytest.mark.parametrize("options", [raft_sim.LEASES, raft_sim.SNAPSHOTS], ids=lambda options: str(options.name))
+@pytest.mark.parametrize(
+    "options", [raft_sim.LEASES, raft_sim.PAUSES, raft_sim.SNAPSHOTS], ids=lambda options: str(options.name)
+)
 def test_registers_under_aimed_faults(options: Options) -> None:
     writes, reads, *_ = together([raft_sim.simulate(seed, options) for seed in range(10)])
     assert writes > 10 * 10

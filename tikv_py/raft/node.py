@@ -8,7 +8,8 @@ Readys may be outstanding, and become durable in their order.
 
 What it does not do: I/O, timers, encoding, retrying of lost reads and proposals. A leader whose owner stops ticking
 keeps its lease in ticks: such an owner must bound it by a clock.
-Tests: tests/unit/raft, tests/golden/raft, tests/property/test_raft_quorum.py, tests/sim/test_raft_safety.py.
+Tour: docs/architecture/raft.md. Tests: tests/unit/raft, tests/golden/raft, tests/property/test_raft_quorum.py and
+test_raft_log.py, tests/sim/test_raft_safety.py.
 """
 
 from __future__ import annotations

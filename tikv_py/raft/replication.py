@@ -148,6 +148,8 @@ def handle_append_response(raft: Raft, msg: Message) -> None:
 
 def _handle_rejection(raft: Raft, msg: Message, progress: Progress) -> None:
     if msg.request_snapshot:
+        if msg.index < progress.match or progress.state is ProgressState.SNAPSHOT:
+            return  # it has gone on since it asked, or gets one already
         progress.request_snapshot = msg.request_snapshot
         if progress.state is ProgressState.REPLICATE:
             progress.become_probe()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from core_py.errors import DbError
@@ -397,6 +398,18 @@ class Peer:
             future.set_result(None)
         else:
             self.read_waits.append(_ReadWait(index, future))
+
+    def on_written(self, done: Iterable[tuple[asyncio.Future[Applied], Applied]]) -> None:
+        """What this turn applied is in the database: answer those who proposed it, and the reads that it lets through."""
+        self.unwritten = False
+        for future, outcome in done:
+            if future.done():
+                continue
+            if outcome.error is not None:
+                future.set_exception(outcome.error)
+            else:
+                future.set_result(outcome)
+        self.on_applied()
 
     def on_applied(self) -> None:
         """The apply index moved: answer the reads it reaches."""

@@ -36,42 +36,18 @@ from tikv_py.raftstore import codec, damage, keys, lifecycle, merge
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings
 from tikv_py.raftstore.consistency import ConsistencyChecks
-from tikv_py.raftstore.disk_space import DiskSpace
+from tikv_py.raftstore.disk_space import DiskSpace, DiskUsage
 from tikv_py.raftstore.early_votes import EarlyVotes
 from tikv_py.raftstore.entry_cache import CacheBudget
 from tikv_py.raftstore.hibernation import Hibernation
 from tikv_py.raftstore.inbox import Inbox
+from tikv_py.raftstore.listener import StoreListener
 from tikv_py.raftstore.log_sync import LogSync
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.router import RaftRouter
 from tikv_py.raftstore.snapshots import SnapshotManager
 from tikv_py.raftstore.turn import Answers, Turn, Unsynced
 from tikv_py.raftstore.write_budget import WriteBudget
-
-
-class StoreListener:
-    """What the rest of the store hears from the loop. The default hears nothing."""
-
-    def on_role_change(self, peer: Peer) -> None:
-        """A peer gained or lost leadership."""
-
-    def on_region_change(self, peer: Peer) -> None:
-        """A leader's region was split or changed members."""
-
-    def on_split(self, regions: list[metapb_pb2.Region], *, is_leader: bool) -> None:
-        """A region was split into these."""
-
-    def on_destroy(self, region_id: int) -> None:
-        """A peer is gone from this store."""
-
-    def on_apply(self, peer: Peer, entries: int) -> None:
-        """Entries were applied."""
-
-    def on_sync(self, seconds: float) -> None:
-        """The raft log was synced."""
-
-    def on_channel_full(self, kind: str) -> None:
-        """A message was dropped because a queue was full: "store" (to the loop) or "raft" (to another store)."""
 
 
 class Store:
@@ -139,7 +115,7 @@ class Store:
         self.scope.spawn(self._run(), name="store loop")
         self.scope.spawn(self.log_sync.run(), name="store sync")
         self.scope.spawn(self._run_ticks(), name="store ticks")
-        self.scope.spawn(lifecycle.tend_peers(self), name="store log gc")
+        self.scope.spawn(self._run_log_gc(), name="store log gc")
         self.scope.spawn(self.log_sync.inspect(), name="store inspection")
         self.scope.spawn(self.hibernation.watch_stores(self.router.is_alive), name="store watch")
 
@@ -225,6 +201,11 @@ class Store:
             await asyncio.sleep(min(max(early, interval / 100), interval))
             self.catch_up()
 
+    async def _run_log_gc(self) -> None:
+        while True:
+            await asyncio.sleep(float(self.config.raft_log_gc_tick_interval))
+            lifecycle.tend(self)
+
     def persisted(self, written: list[Unsynced]) -> None:
         """What these Readys wrote is durable."""
         for one in written:
@@ -289,8 +270,7 @@ class Store:
         if self.fail.armed:
             self.fail.hit("apply_before_answer")
         for peer, done in turn.answers:
-            peer.unwritten = False
-            self._answer(peer, done)
+            peer.on_written(done)
         for peer in turn.closed:
             merge.pursue(self, peer)
 
@@ -369,16 +349,6 @@ class Store:
         if outcome.compact_to is not None:
             self.scope.spawn(self._truncate_log(peer, outcome.compact_to[0]), name="log truncation")
 
-    def _answer(self, peer: Peer, done: list[tuple[asyncio.Future[Applied], Applied]]) -> None:
-        for future, outcome in done:
-            if future.done():
-                continue
-            if outcome.error is not None:
-                future.set_exception(outcome.error)
-            else:
-                future.set_result(outcome)
-        peer.on_applied()
-
     async def _truncate_log(self, peer: Peer, index: int) -> None:
         """Delete log entries, after what they did is durable in the kv database."""
         if self.fail.armed:
@@ -415,7 +385,7 @@ class Store:
             if target is None:
                 self.snapshots.not_sent(peer.region.id, message.to)
                 continue
-            wire = self._envelope(peer, target)
+            wire = envelope(peer, target, self.disk.own)
             if lifecycle.is_initial(message):
                 wire.start_key, wire.end_key = peer.region.start_key, peer.region.end_key
             wire.message.CopyFrom(codec.message_to_pb(message))
@@ -426,19 +396,10 @@ class Store:
 
     def send_extra(self, peer: Peer, target: metapb_pb2.Peer, extra: serverpb.ExtraMessage) -> None:
         """Send a message that is not the Raft node's; it tells the peer's term."""
-        wire = self._envelope(peer, target)
+        wire = envelope(peer, target, self.disk.own)
         wire.extra_msg.CopyFrom(extra)
         wire.message.term = peer.node.term
         self.router.send(target.store_id, wire)
-
-    def _envelope(self, peer: Peer, target: metapb_pb2.Peer) -> serverpb.RaftMessage:
-        wire = serverpb.RaftMessage(region_id=peer.region.id)
-        wire.from_peer.CopyFrom(peer.meta())
-        wire.to_peer.CopyFrom(target)
-        wire.region_epoch.CopyFrom(peer.region.region_epoch)
-        if self.disk.own:
-            wire.disk_usage = self.disk.own.value  # type: ignore[assignment]
-        return wire
 
     def find(self, region_id: int) -> Peer:
         """The peer of a region.
@@ -471,3 +432,14 @@ class Store:
         future = propose(peer)
         self.activate(region_id)
         return await future
+
+
+def envelope(peer: Peer, target: metapb_pb2.Peer, disk: DiskUsage) -> serverpb.RaftMessage:
+    """A message from a peer to another of its region, empty yet but for how full the sender's disk is."""
+    wire = serverpb.RaftMessage(region_id=peer.region.id)
+    wire.from_peer.CopyFrom(peer.meta())
+    wire.to_peer.CopyFrom(target)
+    wire.region_epoch.CopyFrom(peer.region.region_epoch)
+    if disk:
+        wire.disk_usage = disk.value  # type: ignore[assignment]
+    return wire

@@ -128,7 +128,7 @@ class ResolvedTsConfig:
     )
 
     enable: bool = True
-    advance_ts_interval: Seconds = Seconds(5.0)
+    advance_ts_interval: Seconds = Seconds(20.0)
     """How often leaders advance their regions; other replicas hear of it one interval later."""
 
     def validate(self) -> None:

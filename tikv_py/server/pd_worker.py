@@ -18,9 +18,10 @@ from core_py.runtime.tasks import TaskScope
 from protos.kvproto import metapb_pb2, pdpb_pb2
 from tikv_py.client.pd.client import PdClient
 from tikv_py.raftstore import admin
+from tikv_py.raftstore.listener import StoreListener
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.region import same_epoch
-from tikv_py.raftstore.store import Store, StoreListener
+from tikv_py.raftstore.store import Store
 from tikv_py.server.disk_watch import DiskWatch
 from tikv_py.server.metrics import StoreMetrics
 from tikv_py.server.split_worker import SplitWorker, split_region

@@ -197,11 +197,11 @@ class SafeTsWorker:
             ((peer.safe_ts(), region_id) for region_id, peer in self._store.peers.items() if peer.is_leader),
             default=(ts, 0),
         )
+        if not least:
+            return  # some region is new here and has yet to be advanced for the first time
         self._metrics.min_ts.set(least)
         self._metrics.min_region.set(region_id)
         self._metrics.gap_ms.set(tso.physical_ms(ts) - tso.physical_ms(least))
-        if not least:
-            return  # some region is new here and has yet to be advanced for the first time
         try:
             await self._pd.report_min_resolved_ts(self._store.store_id, least)
         except DbError as error:

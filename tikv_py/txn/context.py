@@ -96,6 +96,7 @@ class RegionAccess:
         self.store.catch_up()
         lease_ignored = self._fail.armed and self._fail.hit("lease_read") is not None
         if peer.can_read_locally() and not lease_ignored:
+            peer.used = True
             return peer
         if not peer.is_leader and not context.replica_read:
             raise peer.not_leader()

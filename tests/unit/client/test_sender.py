@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,32 @@ def test_leader_is_searched_without_a_hint() -> None:
     with_cluster(body)
 
 
+@pytest.mark.parametrize("births", [1, 1000])
+def test_a_replica_that_is_being_born_is_waited_for_and_then_passed_by(births: int) -> None:
+    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+        await put(client, b"a", b"1")
+        left = births
+
+        def unborn(store: FakeStoreServer, name: str, request: Any) -> RegionError | None:
+            nonlocal left
+            if name != "KvGet" or store.id != 1 or left == 0:
+                return None
+            left -= 1
+            return RegionNotInitialized(request.context.region_id)
+
+        cluster.before.append(unborn)
+        if births > 1:
+            cluster.move_leader(b"a", 3)
+        began = asyncio.get_running_loop().time()
+        assert await get(client, b"a") == b"1"
+        assert asyncio.get_running_loop().time() - began < 0.2
+        region = client.region_cache.peek(2)
+        assert region is not None
+        assert region.leader.store_id == (1 if births == 1 else 3)
+
+    with_cluster(body)
+
+
 def test_dead_leader_store() -> None:
     async def body(cluster: FakeCluster, client: TxnClient) -> None:
         await put(client, b"a", b"1")
@@ -105,25 +132,6 @@ def test_errors_settled_by_trying_again(error: RegionError) -> None:
         await put(client, b"a", b"1")
         cluster.before.append(once("KvGet", error))
         assert await get(client, b"a") == b"1"
-
-    with_cluster(body)
-
-
-def test_a_replica_that_is_not_initialized_is_left_for_another() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
-        await put(client, b"a", b"1")
-        cluster.move_leader(b"a", 2)
-        asked = []
-
-        def waits(store: FakeStoreServer, name: str, _request: object) -> RegionError | None:
-            if name != "KvGet" or store.id != 1:
-                return None
-            asked.append(name)
-            return RegionNotInitialized(2)
-
-        cluster.before.append(waits)
-        assert await get(client, b"a") == b"1"
-        assert len(asked) <= 2
 
     with_cluster(body)
 

@@ -147,3 +147,8 @@ def test_applied_never_passes_what_was_handed_out() -> None:
     log.applied_to(1)
     log.applied_to(0)
     assert log.applied == 1
+
+
+def test_a_log_that_lost_what_it_said_was_committed_is_not_used() -> None:
+    with pytest.raises(InvariantViolation, match="past the stored log's end 2"):
+        make(1, 1, committed=3)

@@ -324,6 +324,26 @@ def test_a_requested_snapshot_is_sent() -> None:
     assert [message.msg_type for ready in driver.run() for message in ready.messages] == [MsgType.SNAPSHOT]
 
 
+def test_a_requested_snapshot_is_sent_once_and_not_to_who_has_gone_on() -> None:
+    driver = Driver((1, 2, 3))
+    node = driver.lead()
+    node.propose(b"x")
+    driver.run()
+    node.step(Message(MsgType.APPEND_RESPONSE, 1, 2, 1, index=2))
+    driver.run()
+    driver.storage.create_snapshot(2, node.conf_state)
+    request = Message(MsgType.APPEND_RESPONSE, 1, 2, 1, index=2, reject=True, request_snapshot=1)
+    sent: list[list[MsgType]] = []
+    for late in (replace(request, index=1), request, request):
+        node.step(late)
+        sent.append([message.msg_type for ready in driver.run() for message in ready.messages if message.to == 2])
+    assert sent == [[], [MsgType.SNAPSHOT], []]
+    node.report_snapshot(2, ok=True)
+    node.step(Message(MsgType.APPEND_RESPONSE, 1, 2, 1, index=2))
+    node.step(Message(MsgType.HEARTBEAT_RESPONSE, 1, 2, 1))
+    assert MsgType.SNAPSHOT not in [message.msg_type for ready in driver.run() for message in ready.messages]
+
+
 def test_late_answers_prove_only_their_own_round() -> None:
     driver = Driver((1, 2, 3), RaftConfig(id=1, read_only_lease=False))
     node = driver.lead()

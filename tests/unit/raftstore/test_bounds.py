@@ -22,9 +22,9 @@ from tikv_py.raftstore import admin
 from tikv_py.raftstore.config import RaftstoreConfig
 from tikv_py.raftstore.disk_space import DiskSpace
 from tikv_py.raftstore.inbox import Inbox
+from tikv_py.raftstore.listener import StoreListener
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.peer_storage import PeerStorage
-from tikv_py.raftstore.store import StoreListener
 from tikv_py.raftstore.write_budget import WriteBudget
 
 

@@ -38,6 +38,8 @@ _WAIT_AND_REPEAT = {
     "proposal_in_merging_mode": kinds.REGION_SCHEDULING,
     "disk_full": kinds.DISK_FULL,
 }
+BIRTH_WAITS = 4
+"""How often a replica that a split is bringing up is asked: for 30 ms in all, after which another one may well serve."""
 _FORGET_REGION = ("region_not_found", "key_not_in_region", "mismatch_peer_id", "bucket_version_not_match")
 _FAIL = ("raft_entry_too_large", "undetermined_result", "FlashbackInProgress", "FlashbackNotPrepared")
 
@@ -56,6 +58,7 @@ class _Sending:
     replica_read: bool
     stale_read: bool
     redirects: int = 0
+    birth_waits: int = 0
     failed_peers: set[int] = field(default_factory=set)
     peer: metapb_pb2.Peer = field(default_factory=metapb_pb2.Peer)
 
@@ -147,11 +150,23 @@ class RegionRequestSender:
         """Turn to the next peer; after a whole round the region is asked for again."""
         sending.replica_read = sending.stale_read = False
         sending.redirects += 1
+        sending.birth_waits = 0
         sending.failed_peers.add(sending.peer.id)
         region = sending.region
         if self._cache.next_peer(region).id in sending.failed_peers:
             self._cache.invalidate(region)
             raise RegionStale(region.id, f"none of its peers answered as leader; last: {why}")
+
+    def _wait_for_birth(self, sending: _Sending, error: RegionError) -> None:
+        """Ask the same replica again a few times: right after a split it is there in milliseconds, but its store may be slow."""
+        sending.birth_waits += 1
+        if sending.birth_waits < BIRTH_WAITS:
+            return
+        if sending.replica_read or sending.stale_read:
+            sending.replica_read = sending.stale_read = False
+            sending.birth_waits = 0
+        else:
+            self._try_next_peer(sending, error)
 
     async def _on_region_error(self, sending: _Sending, handle: StoreHandle, pb: errorpb_pb2.Error) -> None:
         """Return to try again, or raise."""
@@ -171,9 +186,9 @@ class RegionRequestSender:
             await backoffer.backoff(kinds.REGION_MISS, sending.text(error))
         elif variant == "data_is_not_ready":
             sending.replica_read = sending.stale_read = False
-        elif variant == "region_not_initialized":  # this replica may wait for long while the others serve
+        elif variant == "region_not_initialized":
             await backoffer.backoff(kinds.REGION_NOT_INITIALIZED, sending.text(error))
-            self._try_next_peer(sending, error)
+            self._wait_for_birth(sending, error)
         elif variant in _WAIT_AND_REPEAT:
             await backoffer.backoff(_WAIT_AND_REPEAT[variant], sending.text(error))
         elif variant in _FORGET_REGION:
