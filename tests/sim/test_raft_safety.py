@@ -88,6 +88,47 @@ class Server:
     conf: ConfState = field(default_factory=ConfState)
 
 
+def new_server(peer: int, conf: ConfState) -> Server:
+    # The first voters begin behind a common position, so that a peer added later needs a snapshot to begin.
+    first = FIRST if conf.voters else 0
+    server = Server(peer, LiveStorage(conf, index=first, term=first), conf=conf, applied=first)
+    server.storage.server = server
+    return server
+
+
+def random_change(rng: random.Random, peers: list[int], conf: ConfState) -> ConfChange:
+    kinds = (ConfChangeType.ADD_NODE, ConfChangeType.REMOVE_NODE, ConfChangeType.ADD_LEARNER)
+    if conf.is_joint and not conf.auto_leave:
+        return ConfChange()
+    count = rng.choice((1, 1, 2, 3))
+    singles = tuple(ConfChangeSingle(rng.choice(kinds), peer) for peer in rng.sample(peers, min(count, len(peers))))
+    return ConfChange(singles, transition=rng.choice(list(ConfChangeTransition)))
+
+
+def check_leader_completeness(node: RawNode, committed: dict[int, tuple[int, bytes]]) -> None:
+    first = node.raft_log.first_index()
+    top = max(committed, default=0)
+    assert node.last_index >= top, f"leader {node.id} ends at {node.last_index}, {top} was applied"
+    for index, (term, _) in committed.items():
+        if index >= first:
+            assert node.raft_log.term(index) == term, f"leader {node.id} lacks the committed {index}"
+
+
+def check_log_matching(servers: list[Server]) -> None:
+    logs: list[dict[int, Entry]] = []
+    for server in servers:
+        if server.node is not None:
+            log = server.node.raft_log
+            logs.append({e.index: e for e in log.entries(log.first_index(), log.last_index() + 1, None)})
+    for position, one in enumerate(logs):
+        for other in logs[:position]:
+            common = sorted(set(one) & set(other), reverse=True)
+            matched = False
+            for index in common:
+                matched = matched or one[index].term == other[index].term
+                assert not matched or one[index] == other[index], f"logs differ below a match at {index}"
+
+
 class Cluster:
     """The servers, the network and what was ever seen to be true."""
 
@@ -96,8 +137,8 @@ class Cluster:
         self.trace = hashlib.sha256()
         self.size = self.rng.choice((3, 3, 4, 5))
         voters = tuple(range(1, self.size + 1))
-        self.servers = {peer: self._new_server(peer, ConfState(voters=voters)) for peer in range(1, self.size + 2)}
-        self.servers[self.size + 1] = self._new_server(self.size + 1, ConfState())
+        self.servers = {peer: new_server(peer, ConfState(voters=voters)) for peer in range(1, self.size + 2)}
+        self.servers[self.size + 1] = new_server(self.size + 1, ConfState())
         self.network: list[Message] = []
         self.cut: set[int] = set()
         self.broken: set[tuple[int, int]] = set()  # links that lose everything, in one direction
@@ -129,14 +170,6 @@ class Cluster:
         }
         for server in self.servers.values():
             self.start(server, restarted=False)
-
-    @staticmethod
-    def _new_server(peer: int, conf: ConfState) -> Server:
-        # The first voters begin behind a common position, so that a peer added later needs a snapshot to begin.
-        first = FIRST if conf.voters else 0
-        server = Server(peer, LiveStorage(conf, index=first, term=first), conf=conf, applied=first)
-        server.storage.server = server
-        return server
 
     def note(self, *parts: object) -> None:
         line = " ".join(str(part) for part in parts)
@@ -314,17 +347,6 @@ class Cluster:
         server.to_apply.clear()
         self.stats["crashes"] += 1
 
-    def random_change(self, conf: ConfState) -> ConfChange:
-        peers = list(self.servers)
-        kinds = (ConfChangeType.ADD_NODE, ConfChangeType.REMOVE_NODE, ConfChangeType.ADD_LEARNER)
-        if conf.is_joint and not conf.auto_leave:
-            return ConfChange()
-        count = self.rng.choice((1, 1, 2, 3))
-        singles = tuple(
-            ConfChangeSingle(self.rng.choice(kinds), peer) for peer in self.rng.sample(peers, min(count, len(peers)))
-        )
-        return ConfChange(singles, transition=self.rng.choice(list(ConfChangeTransition)))
-
     def act_as_client(self, server: Server, node: RawNode) -> None:
         self.counter += 1
         kind = self.rng.random()
@@ -338,7 +360,7 @@ class Cluster:
                 self.reads[context] = (max(self.committed, default=0), server.id)
                 self.stats["lease reads"] += self.lockstep and node.in_lease()
             elif kind < 0.87:
-                change = self.random_change(node.conf_state)
+                change = random_change(self.rng, list(self.servers), node.conf_state)
                 node.propose_conf_change(change, encode(change) if change.changes else b"")
             else:
                 node.transfer_leader(self.rng.choice(list(self.servers)))
@@ -453,29 +475,7 @@ class Cluster:
                 if known is None:
                     self.leaders[node.term] = node.id
                     self.stats["elections"] += 1
-                    self.check_leader_completeness(node)
-
-    def check_leader_completeness(self, node: RawNode) -> None:
-        first = node.raft_log.first_index()
-        top = max(self.committed, default=0)
-        assert node.last_index >= top, f"leader {node.id} ends at {node.last_index}, {top} was applied"
-        for index, (term, _) in self.committed.items():
-            if index >= first:
-                assert node.raft_log.term(index) == term, f"leader {node.id} lacks the committed {index}"
-
-    def check_log_matching(self) -> None:
-        logs: list[dict[int, Entry]] = []
-        for server in self.servers.values():
-            if server.node is not None:
-                log = server.node.raft_log
-                logs.append({e.index: e for e in log.entries(log.first_index(), log.last_index() + 1, None)})
-        for position, one in enumerate(logs):
-            for other in logs[:position]:
-                common = sorted(set(one) & set(other), reverse=True)
-                matched = False
-                for index in common:
-                    matched = matched or one[index].term == other[index].term
-                    assert not matched or one[index] == other[index], f"logs differ below a match at {index}"
+                    check_leader_completeness(node, self.committed)
 
     def heal(self) -> None:
         """End all misfortune: the cluster must become able to commit again."""
@@ -509,9 +509,9 @@ def run(seed: int, steps: int = STEPS) -> tuple[str, dict[str, int]]:
         for number in range(steps):
             cluster.step()
             if number % 100 == 0:
-                cluster.check_log_matching()
+                check_log_matching(list(cluster.servers.values()))
         cluster.heal()
-        cluster.check_log_matching()
+        check_log_matching(list(cluster.servers.values()))
     except BaseException as error:
         replay = f"RAFT_SIM_SEED={seed} RAFT_SIM_TRACE=1 .venv/bin/python -m pytest -q -s {__file__} -k replay"
         raise AssertionError(f"seed {seed} fails: {error!r}\nreplay: {replay}") from error
