@@ -44,6 +44,8 @@ class Node:
     raft_db: MemoryEngine
     kv_db: MemoryEngine
     server: TikvServer | None = None
+    disk: tuple[int, int] = (1 << 40, 1 << 39)
+    """(capacity, free) in bytes."""
     clock: PausingClock = field(default_factory=PausingClock)
     workers: Workers = field(default_factory=InlineWorkers)
     """Of the running server: its disk."""
@@ -124,7 +126,7 @@ class StorageCluster:
             workers=node.workers,
             clock=node.clock,
             rng=random.Random(self.rng.random()),
-            disk_use=lambda: (1 << 40, 1 << 39),
+            disk_use=lambda: node.disk,
         )
         node.server = TikvServer(config, ports, registry=CollectorRegistry(), on_failure=self._failed)
         self.before_store_starts(node.server)

@@ -46,6 +46,8 @@ class RaftstoreConfig:
     """Of writes that the whole store has taken and not answered; more are answered ServerIsBusy."""
     max_pending_reads: int = 4096
     """Reads one region may have waiting for a quorum; more are answered ServerIsBusy."""
+    inspect_interval: Seconds = Seconds(0.5)
+    """A sync of the raft log that takes as long counts towards the store's slow score."""
     notify_capacity: int = 40960
     """Raft messages that wait for the store loop; more are dropped."""
     max_inbox_bytes: ByteSize = ByteSize(256 << 20)
@@ -67,6 +69,8 @@ class RaftstoreConfig:
             raise ValueError("raftstore.raft-log-gc-threshold must be at least 1")
         if min(self.raft_log_gc_count_limit, self.raft_log_gc_size_limit) < 1:
             raise ValueError("raftstore.raft-log-gc-count-limit and raft-log-gc-size-limit must be positive")
+        if self.inspect_interval <= 0:
+            raise ValueError("raftstore.inspect-interval must be positive")
         if self.split_region_check_tick_interval <= 0:
             raise ValueError("raftstore.split-region-check-tick-interval must be positive")
 

@@ -52,9 +52,9 @@ def unreadable_entry(peer: Peer, entry: Entry, error: DecodeError) -> InvariantV
 
 
 def broken_peer(peer: Peer, error: InvariantViolation) -> InvariantViolation:
-    """The broken invariant, with where its peer stands."""
+    """The broken invariant, of the same type, with where its peer stands."""
     storage, hard = peer.storage, peer.storage.hard_state
-    return InvariantViolation(
+    return type(error)(
         f"region {peer.region.id}, peer {peer.peer_id}, term {hard.term}, applied {storage.apply_state.applied_index},"
         f" committed {hard.commit}, last index {storage.last}: {error}"
     )

@@ -6,6 +6,7 @@
 01 02 <region> 03             apply state               kv, raft family
 01 03 <region> 01             region state              kv, raft family
 01 05 <region> 01             snapshot being applied    raft (private to this implementation)
+01 06                         nothing, to have something to sync    raft (private as well)
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import struct
 from core_py.errors import CodecError
 
 STORE_IDENT_KEY = b"\x01\x01"
+INSPECT_KEY = b"\x01\x06"
 REGION_META_MIN = b"\x01\x03"
 REGION_META_MAX = b"\x01\x04"
 REGION_RAFT_MIN = b"\x01\x02"

@@ -12,6 +12,7 @@ log is gone already.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from tikv_py.engine.port import CF_RAFT, WriteBatch
 from tikv_py.raft.errors import RaftError
 from tikv_py.raft.messages import Message, MsgType
 from tikv_py.raftstore import codec, commands, damage, keys, log_gc, merge
+from tikv_py.raftstore.disk_space import DiskUsage
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.peer_storage import (
     PeerStorage,
@@ -101,7 +103,16 @@ def add_peer(store: Store, region: metapb_pb2.Region, meta: metapb_pb2.Peer, *, 
     """
     restarted = restarted or store.is_recently_restarted() or load_raft_state(store.raft_db, region.id) is not None
     storage = PeerStorage.load(store.raft_db, store.kv_db, region, store.entry_cache)
-    peer = Peer(storage, meta, store.config, store.rng, restarted=restarted, fail=store.fail, budget=store.write_budget)
+    peer = Peer(
+        storage,
+        meta,
+        store.config,
+        store.rng,
+        restarted=restarted,
+        fail=store.fail,
+        disk=store.disk,
+        budget=store.write_budget,
+    )
     storage.make_snapshot = lambda to: store.snapshots.make(peer, to)
     store.peers[region.id] = peer
     store.hibernation.add(region.id)
@@ -117,6 +128,8 @@ def handle_message(store: Store, message: serverpb.RaftMessage) -> None:
         return  # without the data that it describes
     if message.to_peer.store_id != store.store_id:
         return
+    if message.disk_usage or store.disk.is_tight:
+        store.disk.heard(message.from_peer.store_id, message.disk_usage)
     if message.region_id in store.unsettled:
         _keep_vote_request(store, message, raft_message)
         return
@@ -132,6 +145,8 @@ def handle_message(store: Store, message: serverpb.RaftMessage) -> None:
         return
     if raft_message is None:
         return
+    if raft_message.msg_type is MsgType.TIMEOUT_NOW and store.disk.own is DiskUsage.ALREADY_FULL:
+        return  # a leader here could take no writes
     if peer is not None and peer.peer_id < message.to_peer.id and is_initial(raft_message):
         # The store was removed from the region and added again under a new peer id; a later message will create it.
         destroy_now(store, peer, peer.region.region_epoch)
@@ -425,15 +440,6 @@ async def _bury(store: Store, region_id: int) -> None:
     del store.unsettled[region_id]
 
 
-def tend(store: Store) -> None:
-    """What is done for every awake peer now and then."""
-    store.hibernation.wake_long_sleepers()
-    for region_id in list(store.hibernation.awake):
-        peer = store.peers[region_id]
-        propose_log_gc(store, peer)
-        ask_whether_removed(store, peer)
-
-
 def ask_whether_removed(store: Store, peer: Peer) -> None:
     """A learner that hears no leader asks the members: it holds no elections, so nobody would tell it that it was removed.
 
@@ -445,6 +451,17 @@ def ask_whether_removed(store: Store, peer: Peer) -> None:
         return
     members = [meta.id for meta in peer.region.peers if meta.id != peer.peer_id]
     store.send(peer, [Message(MsgType.REQUEST_PRE_VOTE, member, peer.peer_id) for member in members])
+
+
+async def tend_peers(store: Store) -> None:
+    """What awake peers need now and then: a shorter log, and for a learner that hears nobody, to ask whether it was removed."""
+    while True:
+        await asyncio.sleep(float(store.config.raft_log_gc_tick_interval))
+        store.hibernation.wake_long_sleepers()
+        for region_id in list(store.hibernation.awake):
+            peer = store.peers[region_id]
+            propose_log_gc(store, peer)
+            ask_whether_removed(store, peer)
 
 
 def propose_log_gc(store: Store, peer: Peer) -> None:

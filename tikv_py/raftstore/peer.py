@@ -41,6 +41,7 @@ from tikv_py.raft.node import RawNode
 from tikv_py.raftstore import commands
 from tikv_py.raftstore.apply import Applied, Applier, LocalWrites
 from tikv_py.raftstore.config import RaftstoreConfig
+from tikv_py.raftstore.disk_space import DiskSpace
 from tikv_py.raftstore.load_split import HotReads
 from tikv_py.raftstore.peer_storage import PeerStorage
 from tikv_py.raftstore.region import find_peer
@@ -125,7 +126,8 @@ class Peer:
         *,
         restarted: bool,
         fail: FailPoints = UNARMED,
-        budget: WriteBudget | None = None,
+        disk: DiskSpace,
+        budget: WriteBudget,
     ) -> None:
         self.storage = storage
         self._fail = fail
@@ -167,7 +169,8 @@ class Peer:
         self.pending: set[int] = set()
         """Followers reported to PD as lagging; PD hears at once when one has caught up."""
         self._config = config
-        self._budget = budget or WriteBudget(config.max_pending_write_bytes)
+        self._disk = disk
+        self._budget = budget
         self._lease_from = 0
         """No local reads until this index is applied: other replicas may apply a split earlier and write to its parts."""
         self._read_number = rng.getrandbits(48)  # so that an answer to an earlier life of this peer fits no new read
@@ -236,12 +239,16 @@ class Peer:
         """Up to which timestamp this replica can be read without asking anybody; 0 for not at all."""
         return self.read_progress.safe_ts(self.storage.apply_state.applied_index)
 
-    def write(self, modifies: list[Modify], ranges: list[tuple[str, bytes, bytes]]) -> asyncio.Future[Applied]:
-        """Queue a write for the next turn. Raises NotLeader, ServerIsBusy, RaftEntryTooLarge."""
+    def write(
+        self, modifies: list[Modify], ranges: list[tuple[str, bytes, bytes]], *, disk_full_opt: int = 0
+    ) -> asyncio.Future[Applied]:
+        """Queue a write for the next turn. Raises NotLeader, ServerIsBusy, DiskFull, RaftEntryTooLarge."""
         if not self.is_leader:
             raise self.not_leader()
         if self.storage.merge is not None:
             raise ProposalInMergingMode(self.region.id)
+        if self._disk.is_tight:
+            self._disk.check_write(self.region, disk_full_opt)
         if len(self.pending_writes) >= self._config.max_pending_writes:
             raise ServerIsBusy(f"region {self.region.id} has {len(self.pending_writes)} writes waiting")
         size = sum([len(key) + len(value or b"") + WRITE_OVERHEAD for _, key, value in modifies])

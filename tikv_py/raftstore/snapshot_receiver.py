@@ -96,6 +96,8 @@ class SnapshotReceiver:
         store = self._store
         if not store.started:
             raise StatusError("UNAVAILABLE", "the store is starting and may still need what was staged before")
+        if store.disk.own:
+            raise StatusError("RESOURCE_EXHAUSTED", f"the disk of store {store.store_id} has no room for snapshots")
         peer = store.peers.get(region_id)
         if (
             region_id in self._receiving

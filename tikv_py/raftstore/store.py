@@ -36,11 +36,13 @@ from tikv_py.raftstore import codec, damage, keys, lifecycle, merge
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings
 from tikv_py.raftstore.consistency import ConsistencyChecks
+from tikv_py.raftstore.disk_space import DiskSpace
 from tikv_py.raftstore.early_votes import EarlyVotes
 from tikv_py.raftstore.entry_cache import CacheBudget
 from tikv_py.raftstore.hibernation import Hibernation
 from tikv_py.raftstore.inbox import Inbox
 from tikv_py.raftstore.listener import StoreListener
+from tikv_py.raftstore.log_sync import LogSync
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.router import RaftRouter
 from tikv_py.raftstore.snapshots import SnapshotManager
@@ -93,6 +95,7 @@ class Store:
         self.early_votes = EarlyVotes(election_timeout_s)
         self.hibernation = Hibernation(self)
         self.entry_cache = CacheBudget(config.raft_entry_cache_size)
+        self.disk = DiskSpace(store_id, clock)
         self.write_budget = WriteBudget(config.max_pending_write_bytes)
         self.snapshots = SnapshotManager(self, snapshots or SnapshotSettings())
         self.consistency = ConsistencyChecks(self)
@@ -100,12 +103,9 @@ class Store:
         self._inbox = Inbox(config.notify_capacity, config.max_inbox_bytes)
         self._dirty: set[int] = set()
         self._wake = asyncio.Event()
-        self._unsynced: list[Unsynced] = []
-        self._must_sync = False
-        self._sync_wake = asyncio.Event()
+        self.log_sync = LogSync(self)
         self._ticked_until = self._started_at = clock.monotonic()
         self.turns = 0
-        self.syncs = 0
 
     async def start(self) -> None:
         """Load the peers of this store and begin."""
@@ -113,9 +113,10 @@ class Store:
         await lifecycle.load_peers(self)
         self.started = True
         self.scope.spawn(self._run(), name="store loop")
-        self.scope.spawn(self._run_sync(), name="store sync")
+        self.scope.spawn(self.log_sync.run(), name="store sync")
         self.scope.spawn(self._run_ticks(), name="store ticks")
-        self.scope.spawn(self._run_log_gc(), name="store log gc")
+        self.scope.spawn(lifecycle.tend_peers(self), name="store log gc")
+        self.scope.spawn(self.log_sync.inspect(), name="store inspection")
         self.scope.spawn(self.hibernation.watch_stores(self.router.is_alive), name="store watch")
 
     async def stop(self) -> None:
@@ -175,7 +176,7 @@ class Store:
             self._wake.set()
 
     async def _run(self) -> None:
-        with self._breaking():
+        with self.breaking():
             while True:
                 await self._wake.wait()
                 self._wake.clear()
@@ -185,7 +186,7 @@ class Store:
                 await asyncio.sleep(0)  # let arrivals of this moment share the next turn
 
     @contextmanager
-    def _breaking(self) -> Iterator[None]:
+    def breaking(self) -> Iterator[None]:
         """What a failing database does to the store."""
         try:
             yield
@@ -200,27 +201,11 @@ class Store:
             await asyncio.sleep(min(max(early, interval / 100), interval))
             self.catch_up()
 
-    async def _run_log_gc(self) -> None:
-        while True:
-            await asyncio.sleep(float(self.config.raft_log_gc_tick_interval))
-            lifecycle.tend(self)
-
-    async def _run_sync(self) -> None:
-        while True:
-            await self._sync_wake.wait()
-            self._sync_wake.clear()
-            pending, self._unsynced = self._unsynced, []
-            must_sync, self._must_sync = self._must_sync, False
-            if self.fail.armed:
-                await self.fail.reach("raft_before_sync")
-            if must_sync:
-                with self._breaking():
-                    await self.workers.sync(self.raft_db.sync_wal)
-                self.syncs += 1
-            if self.fail.armed:
-                await self.fail.reach("raft_after_sync")
-            for one in pending:
-                self._persisted(one)
+    def persisted(self, written: list[Unsynced]) -> None:
+        """What these Readys wrote is durable."""
+        for one in written:
+            self._persisted(one)
+        if written:
             self._wake.set()
 
     def _persisted(self, one: Unsynced) -> None:
@@ -273,9 +258,7 @@ class Store:
             self.fail.hit("raft_before_write")
         self.raft_db.write(turn.raft_batch)
         if turn.unsynced:
-            self._unsynced += turn.unsynced
-            self._must_sync |= turn.must_sync
-            self._sync_wake.set()
+            self.log_sync.add(turn.unsynced, must_sync=turn.must_sync)
         if self.fail.armed:
             self.fail.hit("apply_before_write")
         self.kv_db.write(turn.kv_batch)
@@ -397,7 +380,7 @@ class Store:
             if target is None:
                 self.snapshots.not_sent(peer.region.id, message.to)
                 continue
-            wire = envelope(peer, target)
+            wire = self._envelope(peer, target)
             if lifecycle.is_initial(message):
                 wire.start_key, wire.end_key = peer.region.start_key, peer.region.end_key
             wire.message.CopyFrom(codec.message_to_pb(message))
@@ -408,10 +391,19 @@ class Store:
 
     def send_extra(self, peer: Peer, target: metapb_pb2.Peer, extra: serverpb.ExtraMessage) -> None:
         """Send a message that is not the Raft node's; it tells the peer's term."""
-        wire = envelope(peer, target)
+        wire = self._envelope(peer, target)
         wire.extra_msg.CopyFrom(extra)
         wire.message.term = peer.node.term
         self.router.send(target.store_id, wire)
+
+    def _envelope(self, peer: Peer, target: metapb_pb2.Peer) -> serverpb.RaftMessage:
+        wire = serverpb.RaftMessage(region_id=peer.region.id)
+        wire.from_peer.CopyFrom(peer.meta())
+        wire.to_peer.CopyFrom(target)
+        wire.region_epoch.CopyFrom(peer.region.region_epoch)
+        if self.disk.own:
+            wire.disk_usage = self.disk.own.value  # type: ignore[assignment]
+        return wire
 
     def find(self, region_id: int) -> Peer:
         """The peer of a region.
@@ -444,12 +436,3 @@ class Store:
         future = propose(peer)
         self.activate(region_id)
         return await future
-
-
-def envelope(peer: Peer, target: metapb_pb2.Peer) -> serverpb.RaftMessage:
-    """A message from a peer to another of its region, empty yet."""
-    wire = serverpb.RaftMessage(region_id=peer.region.id)
-    wire.from_peer.CopyFrom(peer.meta())
-    wire.to_peer.CopyFrom(target)
-    wire.region_epoch.CopyFrom(peer.region.region_epoch)
-    return wire

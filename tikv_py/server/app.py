@@ -25,9 +25,10 @@ from tikv_py.raftstore.router import RaftRouter
 from tikv_py.raftstore.store import Store
 from tikv_py.server.bootstrap import bootstrap_cluster, identify
 from tikv_py.server.config import TikvConfig
+from tikv_py.server.disk_watch import DiskUse, DiskWatch
 from tikv_py.server.load_split_worker import LoadSplitWorker
 from tikv_py.server.metrics import StoreMetrics
-from tikv_py.server.pd_worker import DiskUse, PdWorker
+from tikv_py.server.pd_worker import PdWorker
 from tikv_py.server.safe_ts_worker import SafeTsWorker
 from tikv_py.server.services import NodeServices
 from tikv_py.server.split_worker import SplitWorker
@@ -76,6 +77,7 @@ class TikvServer:
         self._pd_worker: PdWorker | None = None
         self._splits: SplitWorker | None = None
         self._load_splits: LoadSplitWorker | None = None
+        self._disk: DiskWatch | None = None
         self._safe_ts: SafeTsWorker | None = None
         self._addresses: dict[int, str] = {}
         self.address = ""
@@ -83,6 +85,7 @@ class TikvServer:
     async def start(self) -> None:
         """Come up. Raises StorageError, ConfigError, PdError."""
         ports, config = self._ports, self.config
+        reserved = config.storage.reserve_space
         await self.pd.connect()
         store_id = await identify(ports.kv_db, self.pd)
         store = self.store = Store(
@@ -95,7 +98,7 @@ class TikvServer:
             workers=ports.workers,
             on_failure=self._on_failure,
             fail=self.fail,
-            snapshots=config.server.snapshot_settings(lambda: ports.disk_use()[1]),
+            snapshots=config.server.snapshot_settings(lambda: ports.disk_use()[1] - reserved),
         )
         store.router = RaftRouter(
             ports.transport,
@@ -113,7 +116,10 @@ class TikvServer:
         self._load_splits = LoadSplitWorker(
             store, splits, config.split, ports.rng, self._metrics.splits, self._on_failure
         )
-        self._pd_worker = PdWorker(store, self.pd, ports.clock, self._metrics, splits, ports.disk_use, self._on_failure)
+        disk = self._disk = DiskWatch(
+            store.disk, ports.disk_use, reserved, ports.workers, self._metrics, self._on_failure
+        )
+        self._pd_worker = PdWorker(store, self.pd, ports.clock, self._metrics, splits, disk, self._on_failure)
         if config.resolved_ts.enable:
             interval_s = float(config.resolved_ts.advance_ts_interval)
             self._safe_ts = SafeTsWorker(store, self.pd, interval_s, self._metrics.resolved_ts, self._on_failure)
@@ -126,6 +132,7 @@ class TikvServer:
         meta = self._meta(store_id)
         await bootstrap_cluster(ports.kv_db, self.pd, meta, self.fail)
         await self.pd.put_store(meta)
+        await disk.start()
         await store.start()
         self._pd_worker.start()
         splits.start()
@@ -177,6 +184,8 @@ class TikvServer:
             await self._splits.stop()
         if self._pd_worker is not None:
             await self._pd_worker.stop()
+        if self._disk is not None:
+            await self._disk.stop()
         if self.store is not None and self.store.peers is not None:
             await self.store.stop()
         await self.pd.close()

@@ -19,6 +19,7 @@ from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
 from protos.kvproto import tikvpb_pb2
 from tikv_py.server.dispatch import Dispatcher
+from tikv_py.server.health import HealthFeedback
 
 RESPONSES_MAX = 1024  # answers in one message
 OUTBOX_MAX = 16_384  # commands of one client that run or whose answers wait; then no more of its requests are taken in
@@ -48,6 +49,8 @@ class _Outbox:
         self.responses: list[Any] = []
         self.request_ids: list[int] = []
         self.running = 0
+        self.feedback_s: float | None = None
+        """When the client was last told of the store's health."""
         self.wake = asyncio.Event()
         self.space = asyncio.Event()
         self.space.set()
@@ -88,7 +91,14 @@ class _Outbox:
 class BatchCommandsService:
     """Serves the stream over a dispatcher."""
 
-    def __init__(self, dispatcher: Dispatcher, supported: frozenset[str], fail: FailPoints = UNARMED) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        supported: frozenset[str],
+        fail: FailPoints = UNARMED,
+        feedback: HealthFeedback | None = None,
+    ) -> None:
+        self._feedback = feedback
         self._dispatcher = dispatcher
         self._fail = fail
         self._supported = supported
@@ -107,11 +117,18 @@ class BatchCommandsService:
                 while outbox.responses:
                     if fail.armed and (reason := await fail.reach("batch_commands_send")) is not None:
                         raise StatusError("UNAVAILABLE", f"failpoint: {reason}")
-                    yield outbox.take()
+                    message = outbox.take()
+                    self._add_feedback(outbox, message)
+                    yield message
                 if outbox.ended:
                     return
         finally:
             await scope.close()
+
+    def _add_feedback(self, outbox: _Outbox, message: tikvpb_pb2.BatchCommandsResponse) -> None:
+        if self._feedback is not None and (now_s := self._feedback.due(outbox.feedback_s)) is not None:
+            outbox.feedback_s = now_s
+            message.health_feedback.CopyFrom(self._feedback.now())
 
     def _failed(self, outbox: _Outbox, error: BaseException) -> None:
         get_logger().warn("batch stream failed", error=f"{type(error).__name__}: {error}")
@@ -137,9 +154,9 @@ class BatchCommandsService:
         field = request.WhichOneof("cmd")
         if field is None:
             return
-        if field == "empty":
+        if field == "Empty":
             outbox.begin()
-            outbox.add("empty", request_id, tikvpb_pb2.BatchCommandsEmptyResponse(test_id=request.empty.test_id))
+            outbox.add(field, request_id, tikvpb_pb2.BatchCommandsEmptyResponse(test_id=request.Empty.test_id))
             return
         name = COMMAND_OF_FIELD.get(field)
         if name is None or name not in self._supported:

@@ -66,7 +66,8 @@ class StorageConfig:
     IGNORED_KEYS: ClassVar[frozenset[str]] = frozenset({"api-version", "enable-ttl", "scheduler-worker-pool-size"})
 
     data_dir: str = "tikv-data"
-    reserve_space: ByteSize = ByteSize(0)
+    reserve_space: ByteSize = ByteSize(256 << 20)
+    """Of the disk. With less free no ordinary writes are taken; 0 turns that off."""
     scheduler_pending_write_threshold: ByteSize = ByteSize(100 << 20)
     """Of transactional commands that wait or run; more are answered ServerIsBusy."""
     block_cache: BlockCacheConfig = field(default_factory=BlockCacheConfig)

@@ -22,6 +22,7 @@ from tikv_py.mvcc.errors import Committed, KeyIsLocked, TxnError
 from tikv_py.mvcc.lock import Lock
 from tikv_py.mvcc.reader import MvccReader
 from tikv_py.mvcc.txn import MvccTxn
+from tikv_py.raftstore.disk_space import FINISHES, FREES
 from tikv_py.server.key_errors import key_error, lock_info
 from tikv_py.server.kv_read import clamp
 from tikv_py.txn.context import RegionAccess
@@ -97,7 +98,7 @@ class KvWriteService:
                 commit(txn, reader, key, request.commit_version)
 
         try:
-            await self._scheduler.run(request.context, request.keys, request.start_version, decide)
+            await self._scheduler.run(request.context, request.keys, request.start_version, decide, disk_full_opt=FREES)
         except TxnError as error:
             return pb.CommitResponse(error=key_error(error))
         return pb.CommitResponse(commit_version=request.commit_version)
@@ -113,7 +114,7 @@ class KvWriteService:
                 cleanup(txn, reader, key, 0, protect_rollback=False)
 
         try:
-            await self._scheduler.run(request.context, request.keys, request.start_version, decide)
+            await self._scheduler.run(request.context, request.keys, request.start_version, decide, disk_full_opt=FREES)
         except TxnError as error:
             return pb.BatchRollbackResponse(error=key_error(error))
         return pb.BatchRollbackResponse()
@@ -128,7 +129,9 @@ class KvWriteService:
             cleanup(txn, reader, request.key, request.current_ts, protect_rollback=True)
 
         try:
-            await self._scheduler.run(request.context, [request.key], request.start_version, decide)
+            await self._scheduler.run(
+                request.context, [request.key], request.start_version, decide, disk_full_opt=FREES
+            )
         except Committed as committed:
             return pb.CleanupResponse(commit_version=committed.commit_ts)
         except TxnError as error:
@@ -187,7 +190,7 @@ class KvWriteService:
             for key in user_keys:
                 pessimistic_lock.rollback(txn, reader, key, request.for_update_ts)
 
-        await self._scheduler.run(request.context, user_keys, request.start_version, decide)
+        await self._scheduler.run(request.context, user_keys, request.start_version, decide, disk_full_opt=FREES)
         return pb.PessimisticRollbackResponse()
 
     async def heart_beat(self, request: pb.TxnHeartBeatRequest) -> pb.TxnHeartBeatResponse:
@@ -202,6 +205,7 @@ class KvWriteService:
                 [primary],
                 request.start_version,
                 lambda txn, reader: pessimistic_lock.heart_beat(txn, reader, primary, request.advise_lock_ttl),
+                disk_full_opt=FINISHES,
             )
         except TxnError as error:
             return pb.TxnHeartBeatResponse(error=key_error(error))
@@ -227,7 +231,9 @@ class KvWriteService:
             return check_txn_status(txn, reader, question)
 
         try:
-            status = await self._scheduler.run(request.context, [request.primary_key], request.lock_ts, decide)
+            status = await self._scheduler.run(
+                request.context, [request.primary_key], request.lock_ts, decide, disk_full_opt=FREES
+            )
         except TxnError as error:
             return pb.CheckTxnStatusResponse(error=key_error(error))
         action: Any = status.action.value  # the enum has kvrpcpb's numbers
@@ -249,7 +255,9 @@ class KvWriteService:
                 locks.append(lock_info(key, status.lock))
             return pb.CheckSecondaryLocksResponse(locks=locks)
 
-        return await self._scheduler.run(request.context, request.keys, request.start_version, decide)
+        return await self._scheduler.run(
+            request.context, request.keys, request.start_version, decide, disk_full_opt=FREES
+        )
 
     async def resolve_lock(self, request: pb.ResolveLockRequest) -> pb.ResolveLockResponse:
         """KvResolveLock: of given keys, or of all locks of one or several transactions in the region."""
@@ -284,7 +292,7 @@ class KvWriteService:
                 else:
                     cleanup(txn, reader, key, 0, protect_rollback=False)
 
-        await self._scheduler.run(context, user_keys, start_ts, decide)
+        await self._scheduler.run(context, user_keys, start_ts, decide, disk_full_opt=FREES)
 
     async def _locks_of(self, context: pb.Context, start_timestamps: set[int]) -> list[tuple[bytes, Lock]]:
         """(user key, lock) of the transactions' locks in the region."""

@@ -37,6 +37,20 @@ class SplitMetrics:
         )
 
 
+class DiskMetrics:
+    """Of the data disk and of what it makes wait."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.usage = Gauge("tikv_store_disk_usage", "0: normal, 1: almost full, 2: already full", registry=registry)
+        self.slow_score = Gauge("tikv_raftstore_slow_score", "1: well, 100: the disk is very slow", registry=registry)
+        self.append_log = Histogram(
+            "tikv_raftstore_append_log_duration_seconds",
+            "Time to sync the raft log",
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+
+
 class ResolvedTsMetrics:
     """Of advancing regions for stale reads."""
 
@@ -99,6 +113,7 @@ class StoreMetrics:
         self.report_failure = Counter(
             "tikv_server_report_failure_msg", "Raft messages that could not be sent", ["store_id"], registry=registry
         )
+        self.disk = DiskMetrics(registry)
         self.channel_full = Counter(
             "tikv_channel_full", "Messages dropped because a queue was full", ["type"], registry=registry
         )

@@ -22,17 +22,16 @@ from tikv_py.raftstore.listener import StoreListener
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.region import same_epoch
 from tikv_py.raftstore.store import Store
+from tikv_py.server.disk_watch import DiskWatch
 from tikv_py.server.metrics import StoreMetrics
 from tikv_py.server.split_worker import SplitWorker, split_region
 
 RETRY_S = 0.5
 DOWN_PEER_S = 3.0  # silence after which a follower is reported, with its seconds; PD decides when that is too long
 
-DiskUse = Callable[[], tuple[int, int]]
-
 
 class PdWorker(StoreListener):
-    """Hears from the store loop, speaks to PD. `disk_use` gives (capacity, available) in bytes."""
+    """Hears from the store loop, speaks to PD."""
 
     def __init__(
         self,
@@ -41,7 +40,7 @@ class PdWorker(StoreListener):
         clock: Clock,
         metrics: StoreMetrics,
         splits: SplitWorker,
-        disk_use: DiskUse,
+        disk: DiskWatch,
         on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
         self._store = store
@@ -50,7 +49,7 @@ class PdWorker(StoreListener):
         self._clock = clock
         self._metrics = metrics
         self._splits = splits
-        self._disk_use = disk_use
+        self._disk = disk
         self._scope = TaskScope("pd worker", on_failure=on_failure)
         self._due: dict[int, None] = {}
         self._wake = asyncio.Event()
@@ -89,6 +88,12 @@ class PdWorker(StoreListener):
         """Entries were applied."""
         self._metrics.applied.inc(entries)
 
+    def on_sync(self, seconds: float) -> None:
+        """The raft log was synced."""
+        self._metrics.raft_syncs.inc()
+        self._metrics.disk.append_log.observe(seconds)
+        self._metrics.disk.slow_score.set(self._store.log_sync.slow_score.value)
+
     def on_channel_full(self, kind: str) -> None:
         """A message was dropped."""
         self._metrics.channel_full.labels(kind).inc()
@@ -117,11 +122,12 @@ class PdWorker(StoreListener):
             await asyncio.sleep(float(self._store.config.pd_store_heartbeat_tick_interval))
 
     def _store_stats(self) -> pdpb_pb2.StoreStats:
-        capacity, available = self._disk_use()
+        self._metrics.disk.slow_score.set(self._store.log_sync.slow_score.value)
+        disk = self._disk
         peers = self._store.peers.values()
         used = self._store.kv_db.approximate_size()
-        self._metrics.store_size.labels("capacity").set(capacity)
-        self._metrics.store_size.labels("available").set(available)
+        self._metrics.store_size.labels("capacity").set(disk.capacity)
+        self._metrics.store_size.labels("available").set(disk.available)
         self._metrics.store_size.labels("used").set(used)
         self._metrics.region_count.labels("region").set(len(peers))
         self._metrics.region_count.labels("leader").set(sum(peer.is_leader for peer in peers))
@@ -131,8 +137,9 @@ class PdWorker(StoreListener):
         self._metrics.engine_size.labels("raft").set(self._store.raft_db.approximate_size())
         return pdpb_pb2.StoreStats(
             store_id=self._store.store_id,
-            capacity=capacity,
-            available=available,
+            capacity=disk.capacity,
+            available=disk.available,
+            slow_score=int(self._store.log_sync.slow_score.value),
             used_size=used,
             region_count=len(peers),
             start_time=self._started_s,

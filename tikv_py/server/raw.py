@@ -14,6 +14,7 @@ from protos.kvproto import kvrpcpb_pb2 as pb
 from tikv_py.engine.port import CF_DEFAULT, CF_LOCK, CF_WRITE, Pair
 from tikv_py.mvcc.txn import Modify
 from tikv_py.raftstore.apply import Applied
+from tikv_py.raftstore.disk_space import FREES
 from tikv_py.raftstore.keys import data_range
 from tikv_py.raftstore.load_split import HotReads
 from tikv_py.raftstore.peer import Peer
@@ -93,24 +94,24 @@ class RawService:
 
     def delete_now(self, request: pb.RawDeleteRequest) -> asyncio.Future[Applied] | None:
         """Propose a deletion that needs no latch."""
-        return None if request.for_cas else self.write(request.context, self.delete_modifies(request))
+        return None if request.for_cas else self.write(request.context, self.delete_modifies(request), FREES)
 
-    def write(self, context: pb.Context, modifies: list[Modify]) -> asyncio.Future[Applied]:
+    def write(self, context: pb.Context, modifies: list[Modify], disk_full_opt: int = 0) -> asyncio.Future[Applied]:
         """Propose raw changes; the future is done when they are applied. Raises region errors."""
         peer = self._access.leader(context)
         for modify in modifies:
             check_key(peer.region, modify.key[1:])
         if self._fail.armed and (reason := self._fail.hit("raw_write")) is not None:
             raise ServerIsBusy(f"failpoint: {reason}")
-        future = peer.write(modifies, [])
+        future = peer.write(modifies, [], disk_full_opt=max(context.disk_full_opt, disk_full_opt))
         self._store.activate(peer.region.id)
         return future
 
-    async def write_latched(self, context: pb.Context, modifies: list[Modify]) -> None:
+    async def write_latched(self, context: pb.Context, modifies: list[Modify], disk_full_opt: int = 0) -> None:
         """Like `write`, in turn with the compare-and-swaps of the keys: what `for_cas` asks for."""
         latch = await self._latches.acquire([modify.key[1:] for modify in modifies])
         try:
-            written = self.write(context, modifies)
+            written = self.write(context, modifies, disk_full_opt)
         except BaseException:
             self._latches.release(latch)
             raise
@@ -141,9 +142,9 @@ class RawService:
     async def delete(self, request: pb.RawDeleteRequest) -> pb.RawDeleteResponse:
         """RawDelete."""
         if request.for_cas:
-            await self.write_latched(request.context, self.delete_modifies(request))
+            await self.write_latched(request.context, self.delete_modifies(request), FREES)
         else:
-            await self.write(request.context, self.delete_modifies(request))
+            await self.write(request.context, self.delete_modifies(request), FREES)
         return pb.RawDeleteResponse()
 
     async def batch_put(self, request: pb.RawBatchPutRequest) -> pb.RawBatchPutResponse:
@@ -161,9 +162,9 @@ class RawService:
         cf = family(request.cf)
         modifies = [Modify(cf, b"z" + key, None) for key in request.keys]
         if request.for_cas:
-            await self.write_latched(request.context, modifies)
+            await self.write_latched(request.context, modifies, FREES)
         else:
-            await self.write(request.context, modifies)
+            await self.write(request.context, modifies, FREES)
         return pb.RawBatchDeleteResponse()
 
     async def delete_range(self, request: pb.RawDeleteRangeRequest) -> pb.RawDeleteRangeResponse:
@@ -172,7 +173,8 @@ class RawService:
         check_key(peer.region, request.start_key)
         if not request.end_key or (peer.region.end_key and request.end_key > peer.region.end_key):
             raise KeyNotInRegion(request.end_key, peer.region)
-        future = peer.write([], [(family(request.cf), b"z" + request.start_key, b"z" + request.end_key)])
+        bounds = family(request.cf), b"z" + request.start_key, b"z" + request.end_key
+        future = peer.write([], [bounds], disk_full_opt=FREES)
         self._store.activate(peer.region.id)
         await future
         return pb.RawDeleteRangeResponse()
@@ -240,7 +242,8 @@ class RawService:
             if not response.succeed:
                 self._latches.release(latch)
                 return response
-            written = self.write(request.context, [Modify(cf, key, None if request.delete else request.value)])
+            change = Modify(cf, key, None if request.delete else request.value)
+            written = self.write(request.context, [change], FREES if request.delete else 0)
         except BaseException:
             self._latches.release(latch)
             raise

@@ -18,6 +18,7 @@ from tikv_py.server.batch_commands import BatchCommandsService
 from tikv_py.server.config import TikvConfig
 from tikv_py.server.debug import DebugService
 from tikv_py.server.dispatch import Command, Dispatcher
+from tikv_py.server.health import HealthFeedback
 from tikv_py.server.kv_read import KvReadService
 from tikv_py.server.kv_write import KvWriteService
 from tikv_py.server.metrics import StoreMetrics
@@ -49,6 +50,7 @@ class NodeServices:
         self.access = RegionAccess(store)
         self.scheduler = Scheduler(self.access, clock, config.storage.scheduler_pending_write_threshold)
         self._clock = clock
+        self._feedback = HealthFeedback(store, clock)
         self._safe_ts = SafeTsService(store)
         self._debug = DebugService(store, pd.cluster_id, registry, config.debug, self._safe_ts.region_read_progress)
         self._dispatcher: Dispatcher | None = None
@@ -58,7 +60,7 @@ class NodeServices:
         """The services to register; `extra` are commands of other packages (the coprocessor's)."""
         commands = {**self._txn_commands(), **self._raw_commands(), **extra}
         self._dispatcher = Dispatcher(commands, self._metrics, self._clock)
-        batch = BatchCommandsService(self._dispatcher, frozenset(commands), self._fail)
+        batch = BatchCommandsService(self._dispatcher, frozenset(commands), self._fail, self._feedback)
         handlers: dict[str, Handler] = {name: self._unary(name) for name in commands}
         handlers["BatchCommands"] = batch.serve
         handlers["CheckLeader"] = _called(self._safe_ts.check_leader)
@@ -141,8 +143,7 @@ class NodeServices:
     async def _health_feedback(
         self, _request: kvrpcpb_pb2.GetHealthFeedbackRequest
     ) -> kvrpcpb_pb2.GetHealthFeedbackResponse:
-        feedback = kvrpcpb_pb2.HealthFeedback(store_id=self._store.store_id, slow_score=1)
-        return kvrpcpb_pb2.GetHealthFeedbackResponse(health_feedback=feedback)
+        return kvrpcpb_pb2.GetHealthFeedbackResponse(health_feedback=self._feedback.now())
 
     async def _health(
         self, _request: health_pb2.HealthCheckRequest, _context: CallContext

@@ -19,6 +19,7 @@ from tikv_py.mvcc.errors import KeyIsLocked
 from tikv_py.mvcc.reader import MvccReader
 from tikv_py.mvcc.txn import MvccTxn
 from tikv_py.raftstore.apply import Applied
+from tikv_py.raftstore.disk_space import FREES
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.region import check_key
 from tikv_py.txn.context import RegionAccess
@@ -65,22 +66,29 @@ class Scheduler:
         decide: Decision[T],
         *,
         value_bytes: int = 0,
+        disk_full_opt: int = 0,
     ) -> T:
         """Decide on the latched keys and write what was decided; returns what `decide` returned.
 
-        `decide` raises TxnError to write nothing; `value_bytes` is what it holds beside the keys. Raises TxnError, region errors.
+        `decide` raises TxnError to write nothing; `value_bytes` is what it holds beside the keys; `disk_full_opt` is what kind
+        of command it is, unless its context allows it more. Raises TxnError, region errors.
         """
         size = COMMAND_OVERHEAD + value_bytes + sum(map(len, user_keys))
         if self.held_bytes and self.held_bytes + size > self._pending_write_bytes:
             raise ServerIsBusy(f"scheduler is busy: commands of {self.held_bytes} bytes wait")
         self.held_bytes += size
         try:
-            return await self._run(context, user_keys, start_ts, decide)
+            return await self._run(context, user_keys, start_ts, decide, max(context.disk_full_opt, disk_full_opt))
         finally:
             self.held_bytes -= size
 
     async def _run(
-        self, context: kvrpcpb_pb2.Context, user_keys: Sequence[bytes], start_ts: int, decide: Decision[T]
+        self,
+        context: kvrpcpb_pb2.Context,
+        user_keys: Sequence[bytes],
+        start_ts: int,
+        decide: Decision[T],
+        disk_full_opt: int,
     ) -> T:
         deadline = Deadline(context, self._clock)
         fail = self._fail
@@ -102,7 +110,7 @@ class Scheduler:
                 # Nothing may wait between the checks and the write, or they would no longer hold.
                 if fail.armed and (reason := fail.hit("scheduler_before_write")) is not None:
                     raise ServerIsBusy(f"failpoint: {reason}")
-                written = peer.write(txn.modifies, [])
+                written = peer.write(txn.modifies, [], disk_full_opt=disk_full_opt)
                 self._store.activate(peer.region.id)
         except BaseException:
             self.latches.release(latch)
@@ -162,6 +170,6 @@ class Scheduler:
             raise ServerIsBusy(f"failpoint: {reason}")
         peer = self._access.leader(context)
         check_key(peer.region, bounds_key)
-        future = peer.write([], ranges)
+        future = peer.write([], ranges, disk_full_opt=FREES)
         self._store.activate(peer.region.id)
         await future

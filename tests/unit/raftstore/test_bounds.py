@@ -10,6 +10,7 @@ import pytest
 
 from core_py.region_errors import RaftEntryTooLarge, ServerIsBusy
 from core_py.runtime.config import ByteSize
+from core_py.sim.clock import LoopClock
 from core_py.sim.loop import run_virtual
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tests.unit.raftstore.support import Bench, engines_with, first_region
@@ -19,6 +20,7 @@ from tikv_py.mvcc.txn import Modify
 from tikv_py.raft.messages import Message, MsgType
 from tikv_py.raftstore import admin
 from tikv_py.raftstore.config import RaftstoreConfig
+from tikv_py.raftstore.disk_space import DiskSpace
 from tikv_py.raftstore.inbox import Inbox
 from tikv_py.raftstore.listener import StoreListener
 from tikv_py.raftstore.peer import Peer
@@ -93,7 +95,15 @@ def leader(config: RaftstoreConfig, budget: WriteBudget | None = None) -> Peer:
     del region.peers[1:]
     raft_db, kv_db = MemoryEngine((CF_DEFAULT,)), engines_with(region)[1]
     storage = PeerStorage.load(raft_db, kv_db, region)
-    peer = Peer(storage, region.peers[0], config, random.Random(1), restarted=False, budget=budget)
+    peer = Peer(
+        storage,
+        region.peers[0],
+        config,
+        random.Random(1),
+        restarted=False,
+        disk=DiskSpace(1, LoopClock()),
+        budget=budget or WriteBudget(config.max_pending_write_bytes),
+    )
     peer.node.campaign()
     while peer.node.has_ready():
         ready = peer.node.ready()

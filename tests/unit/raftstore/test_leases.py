@@ -10,20 +10,31 @@ import pytest
 
 from core_py.region_errors import StaleCommand, UndeterminedResult
 from core_py.runtime.workers import InlineWorkers
+from core_py.sim.clock import LoopClock
 from core_py.sim.loop import run_virtual
 from tests.unit.raftstore.support import LEADER_TERM, REGION, Bench, bench, engines_with, first_region
 from tikv_py.mvcc.txn import Modify
 from tikv_py.raft.messages import Message, MsgType, StateRole
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.config import RaftstoreConfig
+from tikv_py.raftstore.disk_space import DiskSpace
 from tikv_py.raftstore.peer import Peer, Proposal
 from tikv_py.raftstore.peer_storage import PeerStorage
+from tikv_py.raftstore.write_budget import WriteBudget
 
 
 def a_peer() -> Peer:
     raft_db, kv_db = engines_with(first_region())
     storage = PeerStorage.load(raft_db, kv_db, first_region())
-    return Peer(storage, first_region().peers[0], RaftstoreConfig(), random.Random(1), restarted=False)
+    return Peer(
+        storage,
+        first_region().peers[0],
+        RaftstoreConfig(),
+        random.Random(1),
+        restarted=False,
+        disk=DiskSpace(1, LoopClock()),
+        budget=WriteBudget(1 << 20),
+    )
 
 
 def waiter() -> asyncio.Future[Applied]:
