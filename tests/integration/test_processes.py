@@ -122,6 +122,22 @@ def test_store_with_another_clusters_data_is_refused(tmp_path: Path) -> None:
         pg.start("--db", "0", "--kv", "1", "--data-dir", str(tmp_path / "two"))
 
 
+def test_a_damaged_log_is_refused_with_one_line(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    cluster = pg.start("--db", "0", "--kv", "1", "--data-dir", str(data))
+    cluster.process.send_signal(signal.SIGKILL)  # nothing is flushed: what was written is in the logs
+    cluster.process.communicate()
+    for group in cluster.pids.values():
+        for pid in group:
+            wait_gone(pid)
+    log = max((data / "tikv-0" / "data" / "raft").glob("*.log"), key=lambda path: path.stat().st_size)
+    content = bytearray(log.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    log.write_bytes(content)
+    with pytest.raises(pg.PlaygroundFailed, match="replace this store"):
+        pg.start("--db", "0", "--kv", "1", "--data-dir", str(data))
+
+
 @pytest.mark.parametrize("module", ["pd_py.server", "tikv_py.server"])
 def test_unknown_keys_name_the_nearest_known_one(module: str, tmp_path: Path) -> None:
     path = tmp_path / "config.toml"

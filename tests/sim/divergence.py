@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from tests.sim.test_raft_safety import Cluster, Server, has_led
+from tests.sim.test_raft_safety import Cluster, Server, check_log_matching, has_led
 from tests.sim.trace import Trace
 from tests.sim.world import Options, Outcome, SeedFailed
 from tikv_py.raft.messages import StateRole
@@ -59,7 +59,7 @@ class DivergingCluster(Cluster):
             away = self.drive_apart()
             self.provoke(away)
             self.mend()
-            self.check_log_matching()
+            check_log_matching(self)
 
     # -- what a round consists of --------------------------------------------------------------------------------
 
@@ -226,7 +226,7 @@ def simulate(seed: int, options: Options = OPTIONS, make: type[DivergingCluster]
         cluster = make(seed, trace)
         cluster.play()
         cluster.heal()
-        cluster.check_log_matching()
+        check_log_matching(cluster)
     except Exception as error:
         raise SeedFailed(options.name, seed, error, trace) from error
     return Outcome(trace.hexdigest(), cluster.stats["applied"], cluster.stats["reads"], [], cluster.stats)

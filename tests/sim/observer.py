@@ -377,6 +377,6 @@ def _check_written(region: metapb_pb2.Region, entry: Entry) -> None:
 def truncated_index(raft_db: MemoryEngine, kv_db: MemoryEngine, region_id: int) -> int:
     """Up to where a region's log may be missing on disk."""
     state = kv_db.get(CF_RAFT, keys.apply_state_key(region_id))
-    truncated = ApplyState.from_bytes(state).truncated_index if state is not None else 0
+    truncated = ApplyState.from_bytes(state, region_id).truncated_index if state is not None else 0
     marker = raft_db.get(CF_DEFAULT, keys.pending_snapshot_key(region_id))
     return max(truncated, PendingSnapshot.from_bytes(marker).index if marker is not None else 0)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from tests.sim import divergence
 from tests.sim.divergence import DivergingCluster
-from tests.sim.test_raft_safety import Server, encode
+from tests.sim.test_raft_safety import Server, check_log_matching, encode
 from tests.sim.world import Options, Outcome
 from tikv_py.raft.errors import ConfChangeRefused, NotLeaderError, ProposalDropped
 from tikv_py.raft.messages import ConfChange, ConfChangeSingle, ConfChangeType, StateRole
@@ -32,7 +32,7 @@ class OverlappingCluster(DivergingCluster):
             leader = self.serving_leader()
             if leader is not None:
                 self.change_twice(leader)
-            self.check_log_matching()
+            check_log_matching(self)
 
     def change_twice(self, leader: Server) -> None:
         """Two changes in a row, and a cut as soon as they are committed at the leader."""

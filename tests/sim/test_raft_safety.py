@@ -92,6 +92,12 @@ def has_led(node: RawNode) -> bool:
     return node.role is StateRole.LEADER and node.commit_to_current_term()
 
 
+STATS = (
+    *("elections", "applied", "reads", "confs", "snapshots", "crashes", "transfers"),
+    *("leader sleeps", "follower sleeps", "lease reads"),
+)
+
+
 class Cluster:
     """The servers, the network and what was ever seen to be true."""
 
@@ -114,18 +120,7 @@ class Cluster:
         self.states: dict[int, str] = {FIRST: ""}
         self.reads: dict[bytes, tuple[int, int]] = {}  # context -> (greatest commit at request, asker)
         self.counter = 0
-        self.stats = {
-            "elections": 0,
-            "applied": 0,
-            "reads": 0,
-            "confs": 0,
-            "snapshots": 0,
-            "crashes": 0,
-            "transfers": 0,
-            "leader sleeps": 0,
-            "follower sleeps": 0,
-            "lease reads": 0,
-        }
+        self.stats = dict.fromkeys(STATS, 0)
         for server in self.servers.values():
             self.start(server, restarted=False)
 
@@ -473,20 +468,6 @@ class Cluster:
             if index >= first:
                 assert node.raft_log.term(index) == term, f"leader {node.id} lacks the committed {index}"
 
-    def check_log_matching(self) -> None:
-        logs: list[dict[int, Entry]] = []
-        for server in self.servers.values():
-            if server.node is not None:
-                log = server.node.raft_log
-                logs.append({e.index: e for e in log.entries(log.first_index(), log.last_index() + 1, None)})
-        for position, one in enumerate(logs):
-            for other in logs[:position]:
-                common = sorted(set(one) & set(other), reverse=True)
-                matched = False
-                for index in common:
-                    matched = matched or one[index].term == other[index].term
-                    assert not matched or one[index] == other[index], f"logs differ below a match at {index}"
-
     def heal(self) -> None:
         """End all misfortune: the cluster must become able to commit again."""
         self.cut, self.broken, self.usurper, self.loss = set(), set(), 0, 0.0
@@ -513,15 +494,31 @@ class Cluster:
         assert max(self.committed, default=0) > before, "the healed cluster does not commit"
 
 
+def check_log_matching(cluster: Cluster) -> None:
+    """Two logs that agree in one entry agree in all before it (paper 5.3)."""
+    logs: list[dict[int, Entry]] = []
+    for server in cluster.servers.values():
+        if server.node is not None:
+            log = server.node.raft_log
+            logs.append({e.index: e for e in log.entries(log.first_index(), log.last_index() + 1, None)})
+    for position, one in enumerate(logs):
+        for other in logs[:position]:
+            common = sorted(set(one) & set(other), reverse=True)
+            matched = False
+            for index in common:
+                matched = matched or one[index].term == other[index].term
+                assert not matched or one[index] == other[index], f"logs differ below a match at {index}"
+
+
 def run(seed: int, steps: int = STEPS) -> tuple[str, dict[str, int]]:
     cluster = Cluster(seed)
     try:
         for number in range(steps):
             cluster.step()
             if number % 100 == 0:
-                cluster.check_log_matching()
+                check_log_matching(cluster)
         cluster.heal()
-        cluster.check_log_matching()
+        check_log_matching(cluster)
     except BaseException as error:
         replay = f"RAFT_SIM_SEED={seed} RAFT_SIM_TRACE=1 .venv/bin/python -m pytest -q -s {__file__} -k replay"
         raise AssertionError(f"seed {seed} fails: {error!r}\nreplay: {replay}") from error

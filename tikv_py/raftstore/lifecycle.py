@@ -12,6 +12,7 @@ log is gone already.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -439,15 +440,6 @@ async def _bury(store: Store, region_id: int) -> None:
     del store.unsettled[region_id]
 
 
-def tend(store: Store) -> None:
-    """What is done for every awake peer now and then."""
-    store.hibernation.wake_long_sleepers()
-    for region_id in list(store.hibernation.awake):
-        peer = store.peers[region_id]
-        propose_log_gc(store, peer)
-        ask_whether_removed(store, peer)
-
-
 def ask_whether_removed(store: Store, peer: Peer) -> None:
     """A learner that hears no leader asks the members: it holds no elections, so nobody would tell it that it was removed.
 
@@ -459,6 +451,17 @@ def ask_whether_removed(store: Store, peer: Peer) -> None:
         return
     members = [meta.id for meta in peer.region.peers if meta.id != peer.peer_id]
     store.send(peer, [Message(MsgType.REQUEST_PRE_VOTE, member, peer.peer_id) for member in members])
+
+
+async def tend_peers(store: Store) -> None:
+    """What awake peers need now and then: a shorter log, and for a learner that hears nobody, to ask whether it was removed."""
+    while True:
+        await asyncio.sleep(float(store.config.raft_log_gc_tick_interval))
+        store.hibernation.wake_long_sleepers()
+        for region_id in list(store.hibernation.awake):
+            peer = store.peers[region_id]
+            propose_log_gc(store, peer)
+            ask_whether_removed(store, peer)
 
 
 def propose_log_gc(store: Store, peer: Peer) -> None:

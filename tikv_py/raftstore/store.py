@@ -36,7 +36,7 @@ from tikv_py.raftstore import codec, damage, keys, lifecycle, merge
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings
 from tikv_py.raftstore.consistency import ConsistencyChecks
-from tikv_py.raftstore.disk_space import DiskSpace, DiskUsage
+from tikv_py.raftstore.disk_space import DiskSpace
 from tikv_py.raftstore.early_votes import EarlyVotes
 from tikv_py.raftstore.entry_cache import CacheBudget
 from tikv_py.raftstore.hibernation import Hibernation
@@ -115,7 +115,7 @@ class Store:
         self.scope.spawn(self._run(), name="store loop")
         self.scope.spawn(self.log_sync.run(), name="store sync")
         self.scope.spawn(self._run_ticks(), name="store ticks")
-        self.scope.spawn(self._run_log_gc(), name="store log gc")
+        self.scope.spawn(lifecycle.tend_peers(self), name="store log gc")
         self.scope.spawn(self.log_sync.inspect(), name="store inspection")
         self.scope.spawn(self.hibernation.watch_stores(self.router.is_alive), name="store watch")
 
@@ -200,11 +200,6 @@ class Store:
             early = self._ticked_until + interval - self.clock.monotonic()
             await asyncio.sleep(min(max(early, interval / 100), interval))
             self.catch_up()
-
-    async def _run_log_gc(self) -> None:
-        while True:
-            await asyncio.sleep(float(self.config.raft_log_gc_tick_interval))
-            lifecycle.tend(self)
 
     def persisted(self, written: list[Unsynced]) -> None:
         """What these Readys wrote is durable."""
@@ -385,7 +380,7 @@ class Store:
             if target is None:
                 self.snapshots.not_sent(peer.region.id, message.to)
                 continue
-            wire = envelope(peer, target, self.disk.own)
+            wire = self._envelope(peer, target)
             if lifecycle.is_initial(message):
                 wire.start_key, wire.end_key = peer.region.start_key, peer.region.end_key
             wire.message.CopyFrom(codec.message_to_pb(message))
@@ -396,10 +391,19 @@ class Store:
 
     def send_extra(self, peer: Peer, target: metapb_pb2.Peer, extra: serverpb.ExtraMessage) -> None:
         """Send a message that is not the Raft node's; it tells the peer's term."""
-        wire = envelope(peer, target, self.disk.own)
+        wire = self._envelope(peer, target)
         wire.extra_msg.CopyFrom(extra)
         wire.message.term = peer.node.term
         self.router.send(target.store_id, wire)
+
+    def _envelope(self, peer: Peer, target: metapb_pb2.Peer) -> serverpb.RaftMessage:
+        wire = serverpb.RaftMessage(region_id=peer.region.id)
+        wire.from_peer.CopyFrom(peer.meta())
+        wire.to_peer.CopyFrom(target)
+        wire.region_epoch.CopyFrom(peer.region.region_epoch)
+        if self.disk.own:
+            wire.disk_usage = self.disk.own.value  # type: ignore[assignment]
+        return wire
 
     def find(self, region_id: int) -> Peer:
         """The peer of a region.
@@ -432,14 +436,3 @@ class Store:
         future = propose(peer)
         self.activate(region_id)
         return await future
-
-
-def envelope(peer: Peer, target: metapb_pb2.Peer, disk: DiskUsage) -> serverpb.RaftMessage:
-    """A message from a peer to another of its region, empty yet but for how full the sender's disk is."""
-    wire = serverpb.RaftMessage(region_id=peer.region.id)
-    wire.from_peer.CopyFrom(peer.meta())
-    wire.to_peer.CopyFrom(target)
-    wire.region_epoch.CopyFrom(peer.region.region_epoch)
-    if disk:
-        wire.disk_usage = disk.value  # type: ignore[assignment]
-    return wire
