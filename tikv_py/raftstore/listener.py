@@ -28,6 +28,9 @@ class StoreListener:
     def on_apply(self, peer: Peer, entries: int) -> None:
         """Entries were applied."""
 
+    def on_sync(self, seconds: float) -> None:
+        """The raft log was synced."""
+
     def on_channel_full(self, kind: str) -> None:
         """A message was dropped because a queue was full: "store" (to the loop) or "raft" (to another store)."""
 

@@ -136,25 +136,6 @@ def test_errors_settled_by_trying_again(error: RegionError) -> None:
     with_cluster(body)
 
 
-def test_a_replica_that_is_not_initialized_is_left_for_another() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
-        await put(client, b"a", b"1")
-        cluster.move_leader(b"a", 2)
-        asked = []
-
-        def waits(store: FakeStoreServer, name: str, _request: object) -> RegionError | None:
-            if name != "KvGet" or store.id != 1:
-                return None
-            asked.append(name)
-            return RegionNotInitialized(2)
-
-        cluster.before.append(waits)
-        assert await get(client, b"a") == b"1"
-        assert len(asked) <= 2
-
-    with_cluster(body)
-
-
 def test_errors_for_the_caller() -> None:
     async def body(cluster: FakeCluster, client: TxnClient) -> None:
         cluster.before.append(once("KvGet", RaftEntryTooLarge(2, 9 << 20)))
