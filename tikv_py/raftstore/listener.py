@@ -33,6 +33,3 @@ class StoreListener:
 
     def on_channel_full(self, kind: str) -> None:
         """A message was dropped because a queue was full: "store" (to the loop) or "raft" (to another store)."""
-
-    def on_sync(self, seconds: float) -> None:
-        """The raft log was synced."""
