@@ -63,10 +63,20 @@ class ConfigError(DbError):
     code = "Core:Config:Invalid"
 
 
+CANNOT_LISTEN = "cannot listen on"
+"""How the message of a ConfigError begins when a port is taken: whoever starts a server may then choose another."""
+
+
 class StorageError(DbError):
     """The data directory cannot be used: another cluster's, locked, or damaged."""
 
     code = "KV:Engine:Storage"
+
+
+class DataCorruption(StorageError):
+    """Data on disk is not what was written. The store stops: it must neither serve nor replicate what it cannot trust."""
+
+    code = "KV:Engine:Corruption"
 
 
 class CodecError(DbError):

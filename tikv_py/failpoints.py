@@ -53,12 +53,93 @@ COPROCESSOR: dict[str, Point] = {
     "coprocessor_view_frozen": waiting("its view of the data is frozen, nothing computed; return answers an error"),
 }
 
-RAFTSTORE: dict[str, Point] = {
+TRANSPORT: dict[str, Point] = {
     "raft_message_send": instant("a raft message is to be queued for its store; return drops it and tells nobody"),
     "raft_queue_full": instant("a raft message meets its store's queue; return finds it full"),
     "raft_stream_send": waiting("a batch of raft messages is about to leave; return breaks the stream under it"),
     "snapshot_send": waiting("the stream for a snapshot is open, nothing sent; return breaks it"),
     "snapshot_send_chunk": waiting("the next chunk of a snapshot is about to leave; return breaks the stream"),
+}
+
+# Where nothing is said of `return`, it does nothing: a replica that left a step out would differ from the others.
+
+STORE_LOOP: dict[str, Point] = {
+    "raft_before_turn": waiting("the store loop is to take in what has arrived; ticks go on"),
+    "raft_before_collect": instant("the arrived messages are taken in, no Ready is collected"),
+    "raft_before_write": instant("a turn's log entries and states are to be written to the raft database"),
+    "raft_before_sync": waiting("a turn is written to the raft database and is to be synced"),
+    "raft_after_sync": waiting("a turn is synced; what it promises has not left and is not answered"),
+    "role_change": instant("a peer became leader, candidate or follower, and nobody was told"),
+    "apply_before_write": instant("a turn's committed entries are to be written to the kv database"),
+    "apply_before_answer": instant("a turn's committed entries are written, not synced; who waits was not told"),
+    "lease_lost": instant("a leader looks at its lease; return lets it believe that it has none"),
+}
+
+APPLY: dict[str, Point] = {
+    "apply_before_entry": instant("a committed entry of any kind is to be applied"),
+    "apply_split": instant("a split is to be applied"),
+    "apply_compact_log": instant("a cut of the log is to be applied"),
+    "apply_conf_change": instant("a membership change is to be applied"),
+    "apply_prepare_merge": instant("a PrepareMerge is to be applied: it closes the source"),
+    "apply_commit_merge": instant("a CommitMerge is to be applied: the target takes the source's range"),
+    "apply_rollback_merge": instant("a RollbackMerge is to be applied: it opens the source again"),
+}
+
+BIRTHS_AND_DEATHS: dict[str, Point] = {
+    "peer_create": instant("a message is to create a peer; return ignores the message"),
+    "split_peer_before_sync": waiting("a split has written a new region, which is not durable and has no peer"),
+    "split_peer_before_start": waiting("a split's new region is durable and has no peer"),
+    "vote_request_keep": instant("a vote request came before the split that makes its peer; return drops it"),
+    "peer_tell_removed": instant("a peer that was removed asks for a vote; return does not tell it"),
+    "destroy_before_tombstone": instant("a peer is to be destroyed, its tombstone is not written"),
+    "burial_before_sync": waiting("a destroyed peer's tombstone is written, not synced"),
+    "burial_before_clear": waiting("a destroyed peer's tombstone is durable, its log is still there"),
+    "burial_before_release": waiting("a destroyed peer's log is cleared, not synced; its range is not free yet"),
+    "change_peers": instant("a membership change is to be proposed; return refuses it"),
+    "transfer_leader": instant("leadership is to be handed over; return refuses it"),
+}
+
+SNAPSHOTS: dict[str, Point] = {
+    "snapshot_make": instant("a region is to be frozen for a follower; return says that it cannot be now"),
+    "snapshot_receive_chunk": waiting("a chunk of a snapshot came; return ends its stream"),
+    "snapshot_received": waiting("a snapshot is staged and durable, the store loop has not heard; return gives it up"),
+    "snapshot_refuse": instant("the store loop looks at a snapshot that came; return refuses it"),
+    "snapshot_begin": instant("a snapshot is to take the log's place, its marker is not written"),
+    "snapshot_before_clear": waiting("a snapshot's marker is durable, the old data is still there"),
+    "snapshot_before_ingest": waiting("the old data is deleted, not synced; the new is not there"),
+    "snapshot_before_region_state": waiting("the new data is there, the region's state is the old one"),
+    "snapshot_before_unmark": waiting("a snapshot is in, durably, and its marker is still there"),
+    "snapshot_before_drop": waiting("a snapshot's marker is gone, the staged files are still there"),
+    "snapshot_before_answer": waiting("a snapshot is in, the leader does not know"),
+}
+
+MERGES: dict[str, Point] = {
+    "merge_prepare": instant("a PrepareMerge is to be proposed; return refuses the merge"),
+    "merge_propose_commit": instant("a CommitMerge is to be proposed; return leaves it for a later tick"),
+    "merge_propose_rollback": instant("a RollbackMerge is to be proposed; return leaves it for a later tick"),
+    "merge_absorb": instant("the target has the source's range, the source's peer is to end in the same batch"),
+}
+
+LOG_GC: dict[str, Point] = {
+    "log_gc_propose": instant("a leader is to propose a cut of its log; return leaves it for the next check"),
+    "log_cut_before_sync": waiting("a cut is applied; what the entries did is not durable in the kv database"),
+    "log_cut_before_delete": waiting("the kv database is durable, the entries are still there"),
+}
+
+HIBERNATION: dict[str, Point] = {
+    "hibernate_request": instant("a follower is asked to sleep and could; return does not answer"),
+    "hibernate_probe": instant("a store that leads sleeping followers was probed; return finds it silent"),
+}
+
+RAFTSTORE: dict[str, Point] = {
+    **TRANSPORT,
+    **STORE_LOOP,
+    **APPLY,
+    **BIRTHS_AND_DEATHS,
+    **SNAPSHOTS,
+    **MERGES,
+    **LOG_GC,
+    **HIBERNATION,
 }
 
 POINTS: dict[str, Point] = {**TXN, **SERVER, **COPROCESSOR, **RAFTSTORE}

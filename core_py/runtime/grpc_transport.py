@@ -16,7 +16,15 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from core_py.errors import ConfigError, DbError, DeadlineExceeded, InvariantViolation, RpcError, invariant
+from core_py.errors import (
+    CANNOT_LISTEN,
+    ConfigError,
+    DbError,
+    DeadlineExceeded,
+    InvariantViolation,
+    RpcError,
+    invariant,
+)
 from core_py.ports import CallContext, Handler, Listener, Method, Service, StatusError, StreamCall, methods_of
 from core_py.runtime import tasks
 
@@ -237,7 +245,7 @@ class GrpcTransport:
                 port = server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise ConfigError(
-                f"cannot listen on {address}: the port is in use or not ours; free it or choose another"
+                f"{CANNOT_LISTEN} {address}: the port is in use or not ours; free it or choose another"
             ) from error
         await server.start()
         return _GrpcListener(server, f"{address.rsplit(':', 1)[0]}:{port}")

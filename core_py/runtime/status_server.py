@@ -14,7 +14,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from core_py.errors import ConfigError
+from core_py.errors import CANNOT_LISTEN, ConfigError
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series per counter that nobody reads
 
@@ -65,7 +65,7 @@ class StatusServer:
         except OSError as error:
             await self._runner.cleanup()
             raise ConfigError(
-                f"cannot listen on status address {address}: {error.strerror}; free it or choose another"
+                f"{CANNOT_LISTEN} status address {address}: {error.strerror}; free it or choose another"
             ) from error
         bound = self._runner.addresses[0]
         self.address = f"{bound[0]}:{bound[1]}"

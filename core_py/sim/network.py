@@ -19,7 +19,7 @@ from typing import Any, Protocol, cast
 
 from google.protobuf.message import Message
 
-from core_py.errors import ConfigError, DbError, DeadlineExceeded, InvariantViolation, RpcError
+from core_py.errors import CANNOT_LISTEN, ConfigError, DbError, DeadlineExceeded, InvariantViolation, RpcError
 from core_py.ports import CallContext, Handler, Method, Service, StatusError, methods_of
 from core_py.runtime.tasks import TaskScope
 
@@ -69,7 +69,7 @@ class MemoryNetwork:
             address = f"{host}:{self._next_port}"
             self._next_port += 1
         if address in self._listeners:
-            raise ConfigError(f"cannot listen on {address}: the port is in use")
+            raise ConfigError(f"{CANNOT_LISTEN} {address}: the port is in use")
         self._listeners[address] = listener
         return address
 
@@ -275,7 +275,9 @@ class MemoryStream:
         self._task.add_done_callback(self._server_done)
 
     def _server_done(self, task: asyncio.Task[Any]) -> None:
-        if task.cancelled():
+        if (
+            task.cancelled() or task.exception() is not None
+        ):  # a process that ends, in whatever way, ends its connections
             self._break(RpcError(f"{self._method.path}: UNAVAILABLE: {self._listener.address} stopped"))
         self.on_end()
 

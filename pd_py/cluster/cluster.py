@@ -261,6 +261,11 @@ class Cluster:
         views = [self.store_view(info) for info in self.stores_info.all()]
         return [view for view in views if view.state is not StoreState.TOMBSTONE]
 
+    def min_resolved_ts(self) -> int:
+        """Up to which timestamp every region can be read on any replica, as far as the stores that lead regions have said."""
+        leading = [view.store_id for view in self.stores() if view.leader_count]
+        return min((self.stores_info.get(store_id).min_resolved_ts for store_id in leading), default=0)
+
     def store(self, store_id: int) -> StoreView | None:
         """`ClusterView`: one store."""
         info = self.stores_info.find(store_id)

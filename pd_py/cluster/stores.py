@@ -31,6 +31,8 @@ class StoreInfo:
     meta: metapb_pb2.Store
     stats: pdpb_pb2.StoreStats = field(default_factory=pdpb_pb2.StoreStats)
     heard_at: float = 0.0
+    min_resolved_ts: int = 0
+    """Up to which timestamp the store's regions can be read on their replicas, as it last said; not kept over restarts."""
 
     def state(self, now: float, max_down_s: float) -> StoreState:
         """What the store is to scheduling."""
@@ -105,3 +107,8 @@ class Stores:
             raise StoreTombstone(f"store {stats.store_id} is a tombstone")
         info.stats = stats
         info.heard_at = now
+
+    def report_min_resolved_ts(self, store_id: int, ts: int) -> None:
+        """A store said how far its regions are; what came late counts for nothing. Raises StoreNotFound."""
+        info = self.get(store_id)
+        info.min_resolved_ts = max(info.min_resolved_ts, ts)

@@ -53,6 +53,7 @@ class PdProcess:
             "name": self._settings.name,
             "cluster_id": 0 if cluster is None else cluster.cluster_id,
             "version": cli.RELEASE,
+            "min_resolved_ts": 0 if cluster is None else cluster.min_resolved_ts(),
         }
 
     async def stop(self) -> None:

@@ -68,6 +68,7 @@ class PdService:
             "GetGCSafePoint": self.get_gc_safe_point,
             "UpdateGCSafePoint": self.update_gc_safe_point,
             "GetMinTS": self.get_min_ts,
+            "ReportMinResolvedTS": self.report_min_resolved_ts,
         }
         handlers: dict[str, Handler] = {name: self._unary(name, handler) for name, handler in unary.items()}
         handlers["Tso"] = self.tso
@@ -298,6 +299,13 @@ class PdService:
         return pdpb_pb2.UpdateGCSafePointResponse(
             new_safe_point=await self._cluster.update_gc_safe_point(request.safe_point)
         )
+
+    async def report_min_resolved_ts(
+        self, request: pdpb_pb2.ReportMinResolvedTsRequest
+    ) -> pdpb_pb2.ReportMinResolvedTsResponse:
+        """How far a store's regions can be read on their replicas. Raises StoreNotFound."""
+        self._cluster.stores_info.report_min_resolved_ts(request.store_id, request.min_resolved_ts)
+        return pdpb_pb2.ReportMinResolvedTsResponse()
 
 
 async def _outcome(call: Awaitable[Any]) -> Any:

@@ -16,7 +16,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MAX_MODULE, MAX_CLASS, MAX_FUNCTION = 600, 400, 60
-PURE = ("tikv_py/raft/", "tikv_py/mvcc/", "core_py/codec/", "pd_py/schedule/", "tidb_py/mysql/", "tidb_py/planner/")
+PURE = (
+    "tikv_py/raft/",
+    "tikv_py/mvcc/",
+    "tikv_py/resolved_ts/",
+    "core_py/codec/",
+    "pd_py/schedule/",
+    "tidb_py/mysql/",
+    "tidb_py/planner/",
+)
+QUEUES = ("Queue", "LifoQueue", "PriorityQueue")
 SERVERS = ("core_py/", "tikv_py/", "pd_py/", "tidb_py/")
 
 
@@ -94,9 +103,16 @@ def called(node: ast.AST, module: str, attribute: str) -> bool:
 
 
 def unbounded_queues(name: str) -> Iterator[str]:
+    """Queues of the standard library without a size, or with that of no limit."""
     for node in ast.walk(tree(name)):
-        if called(node, "asyncio", "Queue") and isinstance(node, ast.Call) and not node.args and not node.keywords:
+        if not isinstance(node, ast.Call):
+            continue
+        if called(node, "queue", "SimpleQueue"):
             yield name
+        if any(called(node, module, kind) for module in ("asyncio", "queue") for kind in QUEUES):
+            sizes = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "maxsize")]
+            if not sizes or (isinstance(sizes[0], ast.Constant) and not sizes[0].value):
+                yield name
 
 
 def sleeping_tests(name: str) -> Iterator[str]:

@@ -69,7 +69,10 @@ async def write_some(cluster: pg.PlaygroundCluster) -> None:
 async def test_a_running_and_a_stopped_store(tmp_path: Path) -> None:
     directory = tmp_path / "data"
     apple = escape(data_key(b"apple"))
-    with pg.playground("--db", "0", "--kv", "1", "--data-dir", str(directory)) as cluster:
+    config = tmp_path / "kv.toml"
+    config.write_text("[debug]\nfailpoints = true\n")
+    arguments = ("--db", "0", "--kv", "1", "--data-dir", str(directory))
+    with pg.playground(*arguments, "--kv.config", str(config)) as cluster:
         await write_some(cluster)
         remote = Ctl("--host", f"127.0.0.1:{TIKV_PORT + cluster.port_offset}")
         local = Ctl("--data-dir", str(directory / "tikv-0" / "data"))

@@ -15,6 +15,7 @@ from tests.support.store_rpc import StoreRpc, with_store
 from tikv_py.mvcc.keys import data_key
 from tikv_py.raftstore import keys
 from tikv_py.server import debug
+from tikv_py.server.config import DebugConfig, TikvConfig
 
 METHODS = methods_of(debugpb.DESCRIPTOR.services_by_name["Debug"])
 
@@ -74,6 +75,7 @@ def test_states_log_and_records_of_a_region() -> None:
 
 
 NO_REGION = 999
+WITH_FAILPOINTS = TikvConfig(debug=DebugConfig(failpoints=True))
 REFUSED: list[tuple[str, Any, str]] = [
     ("Get", debugpb.GetRequest(db=debugpb.KV, cf="default", key=b"zmissing"), "NOT_FOUND"),
     ("Get", debugpb.GetRequest(cf="default", key=b"zk"), "INVALID_ARGUMENT"),
@@ -100,7 +102,7 @@ def test_what_makes_no_sense_is_refused_with_a_status(name: str, request_: Any, 
         with pytest.raises(RpcError, match=says):
             await ask(rpc, name, request_)
 
-    with_store(body)
+    with_store(body, settings=WITH_FAILPOINTS)
 
 
 async def some_versions(rpc: StoreRpc) -> None:
@@ -190,5 +192,16 @@ def test_failpoints_are_armed_listed_and_disarmed_over_the_wire() -> None:
         await ask(rpc, "RecoverFailPoint", debugpb.RecoverFailPointRequest(name="raw_write"))
         assert not (await rpc.call("RawPut", pb.RawPutRequest(key=b"k", value=b"v"))).HasField("region_error")
         assert not (await ask(rpc, "ListFailPoints", debugpb.ListFailPointsRequest())).entries
+
+    with_store(body, settings=WITH_FAILPOINTS)
+
+
+def test_a_store_arms_no_failpoints_unless_its_configuration_says_so() -> None:
+    async def body(rpc: StoreRpc) -> None:
+        with pytest.raises(RpcError, match=r"PERMISSION_DENIED.*failpoints = true.*FAILPOINTS"):
+            await ask(rpc, "InjectFailPoint", debugpb.InjectFailPointRequest(name="raw_write", actions="panic"))
+        assert not rpc.fail.armed
+        assert not (await ask(rpc, "ListFailPoints", debugpb.ListFailPointsRequest())).entries
+        await rpc.call("RawPut", pb.RawPutRequest(key=b"k", value=b"v"))
 
     with_store(body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -13,19 +14,20 @@ from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_cmdpb_pb2 as cmdpb
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tests.integration.test_storage_cluster import eventually, raw_client, three_replicas
-from tests.support.storage_cluster import Node, StorageCluster, storage_cluster
+from tests.support.storage_cluster import FAST, Node, StorageCluster, storage_cluster
 from tikv_py.engine.port import CF_RAFT
 from tikv_py.raftstore import admin, keys
 from tikv_py.raftstore.apply import Applied
+from tikv_py.raftstore.config import RaftstoreConfig
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.region import AdminRefused
 from tikv_py.raftstore.store import Store
 from tikv_py.server.split_worker import split_region
 
 
-def run(test: Callable[[StorageCluster], Awaitable[None]]) -> None:
+def run(test: Callable[[StorageCluster], Awaitable[None]], raftstore: RaftstoreConfig = FAST) -> None:
     async def main() -> None:
-        async with storage_cluster(3) as cluster:
+        async with storage_cluster(3, raftstore=raftstore) as cluster:
             await three_replicas(cluster)
             await test(cluster)
 
@@ -167,6 +169,44 @@ def test_a_replica_that_was_away_catches_up_through_the_target() -> None:
             assert states(cluster)[0][target_id].merged_records[0].source_region_id == source_id
 
     run(body)
+
+
+def test_a_replica_that_gets_the_merged_region_by_snapshot_gives_up_the_source() -> None:
+    """It holds a range that the snapshot needs, and its own region will never speak to it again."""
+
+    async def body(cluster: StorageCluster) -> None:
+        async with await raw_client(cluster) as client:
+            await split_at(cluster, b"m")
+            await client.put(b"a", b"1")
+            await client.put(b"p", b"1")
+            node, _ = await led(cluster, b"a")
+            leaders = {id(node), id((await led(cluster, b"p"))[0])}
+            away = next(one for one in cluster.nodes if id(one) not in leaders)
+            await asyncio.sleep(0.5)
+            source_id, target_id = await merge(cluster, b"a", b"p")
+            await cluster.crash(away)
+            await gone(cluster, source_id)
+            for number in range(300):
+                await client.put(b"b%d" % number, b"x" * 10)
+            _, peer = await led(cluster, b"a")
+            await eventually(lambda: _log_is_cut(peer), "the log is cut behind the absent replica")
+            await cluster.start_store(away)
+            assert source_id in store_of(away).peers, "as far as it knows"
+
+            async def same() -> bool:
+                held = [one.kv_db.scan("default", b"z", b"{") for one in cluster.nodes]
+                return held[0] == held[1] == held[2] and len(held[0]) == 302
+
+            await eventually(same, "equal replicas")
+            assert source_id not in store_of(away).peers
+            ended = states(cluster)[cluster.nodes.index(away)][source_id]
+            assert (ended.state, ended.merge_state.target.id) == (serverpb.Tombstone, target_id)
+
+    run(body, replace(FAST, raft_log_gc_count_limit=20, raft_log_gc_threshold=5))
+
+
+async def _log_is_cut(peer: Peer) -> bool:
+    return peer.storage.first_index() > 100
 
 
 def test_a_target_that_changes_first_opens_the_source_again() -> None:

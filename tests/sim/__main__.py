@@ -1,4 +1,4 @@
-"""`python -m tests.sim --seeds N --start S`: run the storage simulations for many seeds; a failing one is named and told."""
+"""`python -m tests.sim --seeds N --start S`: run the simulations for many seeds; a failing one is named and told."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ from dataclasses import replace
 
 import structlog
 
-from tests.sim import bank_sim, raft_sim, sql_sim
+from tests.sim import bank_sim, divergence, overlap, raft_sim, sql_sim, stale_sim
 from tests.sim.world import Options, SeedFailed
 
 WORKLOADS = {
     "raft": (raft_sim.simulate, Options()),
     "raft-short": (raft_sim.simulate, raft_sim.SHORT),
+    "raft-leases": (raft_sim.simulate, raft_sim.LEASES),
+    "raft-pauses": (raft_sim.simulate, raft_sim.PAUSES),
+    "raft-snapshots": (raft_sim.simulate, raft_sim.SNAPSHOTS),
+    "core-divergence": (divergence.simulate, divergence.OPTIONS),
+    "core-overlap": (overlap.simulate, overlap.OPTIONS),
     "bank": (bank_sim.simulate, Options()),
     "sql": (sql_sim.simulate, Options()),
+    "stale": (stale_sim.simulate, Options()),
 }
 
 

@@ -32,7 +32,8 @@ class SeededFault:
         self._rng = rng
         self.loss = 0.0
         self.disorder = 0.0
-        self.slowness_s = 0.0
+        self.slow: dict[tuple[str, str], float] = {}
+        """Links, from and to, on which a message takes up to this many seconds."""
         self.cuts: list[Cut] = []
         self.stands_until: dict[str, float] = {}
         self.dead: set[str] = set()
@@ -50,8 +51,7 @@ class SeededFault:
             return None
         until = max(self.stands_until.get(source, 0.0), self.stands_until.get(target, 0.0))
         held = max(until - asyncio.get_running_loop().time(), 0.0)
-        slowness = self.slowness_s if between_stores else 0.0
-        return held + self._rng.random() * (DELAY_S + slowness)
+        return held + self._rng.random() * self.slow.get((source, target), DELAY_S)
 
     def stands(self, name: str) -> bool:
         """Whether a process stands still."""
@@ -74,7 +74,8 @@ class SeededFault:
 
     def heal(self) -> None:
         """End everything that is wrong with the network."""
-        self.loss = self.disorder = self.slowness_s = 0.0
+        self.loss = self.disorder = 0.0
+        self.slow.clear()
         self.cuts.clear()
 
     def disturb(self, node: Node) -> None:

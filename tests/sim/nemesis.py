@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from core_py.errors import DbError, PdError, RpcError
 from core_py.sim.workers import DelayedWorkers
@@ -27,9 +27,11 @@ from tikv_py.server.split_worker import split_region
 
 SYNC_S = 0.006  # a sync takes up to this long
 SLOW_SYNC_S = 0.25  # on a slow disk
+SLOW_LINK_S = 0.4  # a message takes up to this long on a slow link
 TRIP = 0.25
 DOWN_S = 4.0  # PD replaces the replicas of a store that is away for longer
-DRIFT = 0.02  # a clock is at most this much too fast or too slow
+ELECTED_S = 0.8  # most elections are over this long after the leader was last heard
+DRIFT = 0.05  # a clock is at most this much too fast or too slow
 PROPOSE_TIMEOUT_S = 2.0
 
 
@@ -49,6 +51,8 @@ class Nemesis:
     tripped: list[Node] = field(default_factory=list)
     """Stores that lose power as soon as they can: something just happened there that takes several writes."""
     tripping: asyncio.Event = field(default_factory=asyncio.Event)
+    on_awake: Callable[[Node, Peer], Awaitable[None]] | None = None
+    """Told of a store that runs again, at the very moment, and of the peer that led there when it fell asleep."""
     _busy: set[str] = field(default_factory=set)
     """Stores that an action is about to crash or to start."""
     _pd_runs: asyncio.Event = field(default_factory=asyncio.Event)
@@ -131,7 +135,7 @@ class Nemesis:
         self.tripping.clear()
         node = self.tripped.pop()
         self.tripped.clear()
-        await asyncio.sleep(self.rng.random() * 2 * SYNC_S)
+        await asyncio.sleep(self.rng.random() * 4 * SYNC_S)  # a snapshot takes three syncs to bring in
         return node
 
     async def crash(self, nodes: list[Node], away_s: float) -> None:
@@ -195,6 +199,11 @@ def store_of(node: Node) -> Store | None:
     return node.server.store if node.server is not None else None
 
 
+def _store_id(node: Node) -> int:
+    store = store_of(node)
+    return store.store_id if store is not None else 0
+
+
 def set_disk(node: Node, max_s: float) -> None:
     """How long a sync of this store takes at most."""
     if isinstance(node.workers, DelayedWorkers):
@@ -221,7 +230,7 @@ async def crash_all(nemesis: Nemesis, _node: Node) -> None:
     await nemesis.crash(nemesis.cluster.nodes, nemesis.rng.random())
 
 
-async def replace(nemesis: Nemesis, node: Node) -> None:
+async def stay_away(nemesis: Nemesis, node: Node) -> None:
     """Away for so long that PD replaces it, while other stores fail too."""
     await nemesis.crash([node], DOWN_S + 2.0)
 
@@ -244,9 +253,13 @@ async def cut_one_way(nemesis: Nemesis, node: Node) -> None:
 
 
 async def partition(nemesis: Nemesis, _node: Node) -> None:
-    """Two groups of stores; PD and clients are on both sides."""
+    """Two groups of stores; PD and clients are on both sides. Often a leader is alone on one of them."""
     names = [node.name for node in nemesis.cluster.nodes]
-    one = frozenset(nemesis.rng.sample(names, nemesis.rng.randrange(1, len(names))))
+    leaders = nemesis.leaders()
+    if leaders and nemesis.rng.random() < 0.5:
+        one = frozenset((nemesis.rng.choice(leaders)[0].name,))
+    else:
+        one = frozenset(nemesis.rng.sample(names, nemesis.rng.randrange(1, len(names))))
     nemesis.note(f"partition of {' '.join(sorted(one))} from the others")
     nemesis.fault.part(one, frozenset(names) - one)
 
@@ -261,9 +274,13 @@ async def reorder(nemesis: Nemesis, _node: Node) -> None:
     nemesis.note(f"raft messages come twice or late: {nemesis.fault.disorder:.3f}")
 
 
-async def slow_network(nemesis: Nemesis, _node: Node) -> None:
-    nemesis.fault.slowness_s = nemesis.rng.random() * 0.15
-    nemesis.note(f"messages between stores take up to {nemesis.fault.slowness_s:.3f} s")
+async def slow_links(nemesis: Nemesis, _node: Node) -> None:
+    """Some links between stores get slow, so that messages on others overtake theirs."""
+    names = [node.name for node in nemesis.cluster.nodes]
+    for _ in range(nemesis.rng.randrange(1, 4)):
+        source, target = nemesis.rng.sample(names, 2)
+        nemesis.fault.slow[source, target] = seconds = nemesis.rng.random() * SLOW_LINK_S
+        nemesis.note(f"messages from {source} to {target} take up to {seconds:.3f} s")
 
 
 async def slow_disk(nemesis: Nemesis, node: Node) -> None:
@@ -279,11 +296,39 @@ async def heal(nemesis: Nemesis, node: Node) -> None:
 
 
 async def pause(nemesis: Nemesis, node: Node) -> None:
-    """The process stands still: its clock does, and its messages."""
-    seconds = nemesis.rng.random() * 2
+    """The process stands still: its clock does, and its messages. Often it is one that leads."""
+    leaders = nemesis.leaders()
+    if leaders and nemesis.rng.random() < 0.5:
+        node = nemesis.rng.choice(leaders)[0]
+    stand_still(nemesis, node, nemesis.rng.random() * 2)
+
+
+def stand_still(nemesis: Nemesis, node: Node, seconds: float) -> None:
+    """Stop a process's clock and its messages for a while."""
     nemesis.note(f"stands still for {seconds:.3f} s", node)
     node.clock.pause(seconds)
     nemesis.fault.stands_until[node.name] = asyncio.get_running_loop().time() + seconds
+
+
+async def sleep_through_election(nemesis: Nemesis, _node: Node) -> None:
+    """A leader's process stands still until another leads; a client has stayed with it and asks when it runs again.
+
+    It does not hear of its successor at once: for a moment longer the other stores do not reach it.
+    """
+    leaders = [leader for leader in nemesis.leaders() if not nemesis.fault.stands(leader[0].name)]
+    if not leaders:
+        return
+    node, _, peer = nemesis.rng.choice(leaders)
+    others = frozenset(other.name for other in nemesis.cluster.nodes if other is not node)
+    before = len(nemesis.fault.cuts)
+    nemesis.fault.part(frozenset((node.name,)), others)
+    own = nemesis.fault.cuts[before:]
+    seconds = ELECTED_S + nemesis.rng.random()
+    stand_still(nemesis, node, seconds)
+    await asyncio.sleep(seconds)
+    if nemesis.on_awake is not None and node.server is not None:
+        await nemesis.on_awake(node, peer)
+    nemesis.fault.cuts = [cut for cut in nemesis.fault.cuts if not any(cut is one for one in own)]
 
 
 async def drift(nemesis: Nemesis, node: Node) -> None:
@@ -293,11 +338,16 @@ async def drift(nemesis: Nemesis, node: Node) -> None:
 
 
 async def transfer(nemesis: Nemesis, _node: Node) -> None:
+    """Move a leader, now and then to one whom the old leader hears late."""
     leaders = nemesis.leaders()
     if not leaders:
         return
     node, store, peer = nemesis.rng.choice(leaders)
     target = nemesis.rng.choice(list(peer.region.peers))
+    heir = next((other for other in nemesis.cluster.nodes if _store_id(other) == target.store_id), node)
+    if heir is not node and nemesis.rng.random() < 0.4:
+        nemesis.fault.slow[heir.name, node.name] = SLOW_LINK_S
+        nemesis.note(f"messages from {heir.name} to {node.name} take up to {SLOW_LINK_S:.3f} s")
     nemesis.note(f"leadership shall go to peer {target.id}", node, peer.region.id)
     try:
         admin.transfer_leader(store, peer, target)
@@ -355,14 +405,14 @@ CRASH = Action("crash", 10, crash)
 ACTIONS: tuple[Action, ...] = (
     CRASH,
     Action("crash all", 3, crash_all),
-    Action("replace", 2, replace),
+    Action("replace", 2, stay_away),
     Action("restart pd", 3, restart_pd),
     Action("isolate", 5, isolate),
     Action("one way", 5, cut_one_way),
-    Action("partition", 5, partition),
+    Action("partition", 8, partition),
     Action("loss", 4, lose),
     Action("reorder", 5, reorder),
-    Action("slow network", 3, slow_network),
+    Action("slow links", 6, slow_links),
     Action("slow disk", 4, slow_disk),
     Action("heal", 10, heal),
     Action("pause", 8, pause),
@@ -372,3 +422,12 @@ ACTIONS: tuple[Action, ...] = (
     Action("merge", 12, merge),
     Action("change members", 10, membership.change),
 )
+
+AIMED: tuple[Action, ...] = (Action("sleep through election", 0, sleep_through_election),)
+"""What only the workloads do that ask for it."""
+
+
+def chosen_actions(**weights: int) -> tuple[Action, ...]:
+    """Some of the actions, by name with a _ for a space, with other weights."""
+    named = {action.name.replace(" ", "_"): action for action in (*ACTIONS, *AIMED)}
+    return tuple(replace(named[name], weight=weight) for name, weight in weights.items())

@@ -7,12 +7,13 @@ Checked where it can be broken, so that a failure names the step that did it and
 - what is committed at an index of a region is the same everywhere, for ever;
 - terms do not go back, nor epochs; one epoch of a region means one range and one list of peers, wherever it is seen;
 - ranges of initialized peers on one store do not overlap;
-- whoever answers reads by itself has the newest state: nobody has committed in a higher term, and no part split off the region
-  has committed anything yet;
+- whoever answers reads by itself has the newest state: nobody has committed in a higher term or applied more, and no part split
+  off the region has committed anything yet;
+- a write falls inside the region that applies it;
 - after a loss of power a disk still holds what was promised: votes, and entries that were acknowledged or counted.
 
 It changes nothing and draws no random numbers. It reads the store's internals, which is why it is one module: `watch` and
-`watching_reads` are the only places that hook into production code.
+`watching_peers` are the only places that hook into production code.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from protos.kvproto import eraftpb_pb2, metapb_pb2
+from protos.kvproto import eraftpb_pb2, metapb_pb2, raft_cmdpb_pb2
 from tests.sim.trace import Trace
 from tests.support.storage_cluster import Node
 from tikv_py.engine.memory import MemoryEngine
-from tikv_py.engine.port import CF_DEFAULT, CF_RAFT
-from tikv_py.raft.messages import Message, MsgType, StateRole
+from tikv_py.engine.port import CF_DEFAULT, CF_RAFT, WriteBatch
+from tikv_py.raft.messages import Entry, Message, MsgType, StateRole
 from tikv_py.raftstore import keys
+from tikv_py.raftstore.apply import Applied, Applier, LocalWrites, parse_writes
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.peer_storage import RAFT_INIT_LOG_INDEX, ApplyState, load_raft_state
 from tikv_py.raftstore.region import overlaps
@@ -72,14 +74,17 @@ class RegionHistory:
     """term of the first who knew -> greatest index committed then"""
     newest_term: int = 0
     """The greatest term of a committed entry."""
+    applied: int = 0
+    """The greatest index that any peer has applied, and may have shown."""
     versions: dict[tuple[int, int], metapb_pb2.Region] = field(default_factory=dict)
     """epoch -> region"""
 
 
 class Observer:
-    """All stores of one run. Raises AssertionError or InvariantViolation inside the store's own loop."""
+    """All stores of one run. What is wrong is raised inside the store that does it."""
 
-    def __init__(self, trace: Trace, stands: Callable[[str], bool]) -> None:
+    def __init__(self, trace: Trace, stands: Callable[[str], bool], fail: Callable[[BaseException], None]) -> None:
+        self._fail = fail
         self._trace = trace
         self._stands = stands
         self._regions: dict[int, RegionHistory] = {}
@@ -219,7 +224,7 @@ class Observer:
             f"{name}: epoch {mark} of region {region.id} is {region}, was {known}"
         )
         members = " ".join(
-            f"{peer.id}@{peer.store_id}{'vidl'[peer.role % 4] if peer.role else ''}" for peer in region.peers
+            f"{peer.id}@{peer.store_id}{'vlid'[peer.role % 4] if peer.role else ''}" for peer in region.peers
         )
         bounds = f"[{region.start_key!r}, {region.end_key!r})"
         self._trace.note(f"epoch {mark[0]}.{mark[1]} {bounds} peers {members}", where=name, region=region.id)
@@ -230,24 +235,37 @@ class Observer:
         for left, right in itertools.pairwise(regions):
             assert not overlaps(left, right), f"{name}: regions overlap: {left} and {right}"
 
-    # ---- reads ----------------------------------------------------------------------------------------------
+    # ---- reads and writes -----------------------------------------------------------------------------------
 
     @contextmanager
-    def watching_reads(self) -> Iterator[None]:
-        """Check every answer of a peer that it may read by itself."""
-        original = Peer.can_read_locally
+    def watching_peers(self) -> Iterator[None]:
+        """Check every answer of a peer that it may read by itself, and every entry that is applied."""
+        original, apply = Peer.can_read_locally, Applier.apply
 
         def watched(peer: Peer) -> bool:
             can = original(peer)
             if can:
-                self._check_local_read(peer)
+                try:
+                    self._check_local_read(peer)
+                except AssertionError as error:
+                    self._fail(error)  # raised in a handler it would become an answer
+                    raise
             return can
 
+        def watched_apply(applier: Applier, batch: WriteBatch, entry: Entry, local: LocalWrites | None) -> Applied:
+            applied = apply(applier, batch, entry, local)
+            region_id = applier._storage.region.id
+            self.history(region_id).applied = max(self.history(region_id).applied, entry.index)
+            if applied.error is None and applied.written_keys:
+                _check_written(applier._storage.region, entry)
+            return applied
+
         Peer.can_read_locally = watched  # type: ignore[method-assign, assignment]
+        Applier.apply = watched_apply  # type: ignore[method-assign, assignment]
         try:
             yield
         finally:
-            Peer.can_read_locally = original  # type: ignore[method-assign]
+            Peer.can_read_locally, Applier.apply = original, apply  # type: ignore[method-assign]
 
     def _check_local_read(self, peer: Peer) -> None:
         name = self._nodes.get(peer.meta().store_id, "")
@@ -255,10 +273,14 @@ class Observer:
             return  # the process sees a moment that has passed; what it says now is held back and judged by its history
         self.stats["local reads"] += 1
         region = peer.region
-        newest = self.history(region.id).newest_term
+        newest, most = self.history(region.id).newest_term, self.history(region.id).applied
         assert newest <= peer.node.term, (
             f"{name}: peer {peer.peer_id} of region {region.id} trusts a lease of term {peer.node.term},"
             f" term {newest} has committed"
+        )
+        applied = peer.storage.apply_state.applied_index
+        assert applied >= most, (
+            f"{name}: peer {peer.peer_id} of region {region.id} reads by itself at {applied}, {most} is applied elsewhere"
         )
         for part_id, history in self._regions.items():
             if part_id == region.id or max(history.committed, default=0) <= RAFT_INIT_LOG_INDEX:
@@ -339,6 +361,16 @@ class Observer:
             return
         assert promise.index <= truncated_index(node.raft_db, node.kv_db, region_id), (
             f"{where} lacks the entry {promise.index} that it acknowledged"
+        )
+
+
+def _check_written(region: metapb_pb2.Region, entry: Entry) -> None:
+    modifies, _ = parse_writes(raft_cmdpb_pb2.RaftCmdRequest.FromString(entry.data))
+    start, end = keys.data_range(region.start_key, region.end_key)
+    for modify in modifies:
+        inside = start <= modify.key < end
+        assert inside, (
+            f"entry {entry.index} writes {modify.key!r} outside of region {region.id} of [{start!r}, {end!r})"
         )
 
 

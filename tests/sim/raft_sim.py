@@ -19,23 +19,51 @@ from core_py.sim.clock import LoopClock
 from protos.kvproto import kvrpcpb_pb2 as pb
 from tests.sim import world as worlds
 from tests.sim.linearizable import Kind, Operation, explain
+from tests.sim.nemesis import chosen_actions
 from tests.sim.world import Options, Outcome, World, check_replicas, error_name
-from tests.support.storage_cluster import PD_ADDRESS
+from tests.support.storage_cluster import PD_ADDRESS, Node
 from tikv_py.client.errors import RawError, RegionStale
 from tikv_py.client.raw.client import RawClient
 from tikv_py.client.region import backoff as kinds
 from tikv_py.client.region.backoff import Backoffer
+from tikv_py.client.region.sender import variant_of
+from tikv_py.client.rpc.methods import METHODS
+from tikv_py.raftstore.peer import Peer
 
 CLIENTS = 5
 SWAPPED = [b"key%d" % number for number in range(3)]
 """Keys of compare-and-swaps: as in TiKV, all that write to them must ask for it (`for_cas`)."""
 PLAIN = [b"key%d" % number for number in range(3, 6)]
 KEYS = [*SWAPPED, *PLAIN]
-TIMEOUT_S = 2.0  # of one request
-BUDGET_MS = 4_000  # of one operation
-PAUSE_S = 0.1  # between a client's operations, at most
+TIMEOUT_S = 0.7  # of one request
+BUDGET_MS = 2_000  # of one operation
+PAUSE_S = 0.07  # between a client's operations, at most
 SHORT = Options("raft-short", stores=3, run_s=4.0, pace_s=0.35)
 """What `make test` runs by the hundred."""
+LEASES = Options(
+    "raft-leases",
+    stores=3,
+    run_s=4.0,
+    pace_s=0.2,
+    actions=chosen_actions(transfer=10, slow_links=6, pause=6, partition=4, heal=6, reorder=2),
+)
+"""Leaders come and go, nobody crashes."""
+PAUSES = Options(
+    "raft-pauses",
+    stores=3,
+    run_s=6.0,
+    pace_s=1.2,
+    actions=chosen_actions(sleep_through_election=10, transfer=2, heal=2, slow_disk=1),
+)
+"""Leaders sleep until others have been elected, and are asked in the moment in which they wake."""
+SNAPSHOTS = Options(
+    "raft-snapshots",
+    stores=4,
+    run_s=5.0,
+    pace_s=0.3,
+    actions=chosen_actions(change_members=12, isolate=6, heal=8, crash=8, slow_disk=4, split=3, crash_all=4),
+)
+"""Replicas come and go, power is lost."""
 UNKNOWN = (RpcError, UndeterminedResult, RawError)
 
 
@@ -52,10 +80,12 @@ class Registers:
 
     async def run(self) -> Outcome:
         """Clients and faults together, then the judgement."""
-        async with await self.connect() as client:
+        async with await self.connect() as client, await self.connect() as other:
             async with asyncio.TaskGroup() as group:
                 for number in range(CLIENTS):
-                    group.create_task(self.client(client, f"client{number}"))
+                    # Two views of where regions and leaders are.
+                    group.create_task(self.client((client, other)[number % 2], f"client{number}"))
+                self.world.nemesis.on_awake = self.ask_the_awakened
                 await self.world.nemesis.run(self.world.options.run_s)
                 self.stopping = True
             await check_replicas(self.world)
@@ -145,6 +175,36 @@ class Registers:
         value = None if response.not_found else response.value
         self.last_read[key] = value
         self.reads += 1
+        self.record(key, Operation(Kind.GET, called, self.now(), value, client=name), f"{value!r} since {called:.6f}")
+
+    async def ask_the_awakened(self, node: Node, peer: Peer) -> None:
+        """Read at a store that has just begun to run again, as a client does that has not heard of another leader."""
+        region = peer.region
+        keys = [key for key in KEYS if region.start_key <= key and (not region.end_key or key < region.end_key)]
+        async with asyncio.TaskGroup() as group:
+            for key in keys:
+                group.create_task(self.get_at(node, peer, key))
+
+    async def get_at(self, node: Node, peer: Peer, key: bytes) -> None:
+        """Read at this peer and at no other."""
+        assert node.server is not None
+        name, called = "stayed", self.now()
+        request = pb.RawGetRequest(key=key)
+        request.context.region_id = peer.region.id
+        request.context.region_epoch.CopyFrom(peer.region.region_epoch)
+        request.context.peer.CopyFrom(peer.meta())
+        channel = self.world.cluster.network.transport("client").connect(node.server.address)
+        try:
+            response = await channel.unary(METHODS["RawGet"], request, timeout_s=TIMEOUT_S)
+        except RpcError as error:
+            self.world.note(f"get {key.decode()} {error_name(error)}", where=name)
+            return
+        finally:
+            await channel.close()
+        if response.HasField("region_error"):
+            self.world.note(f"get {key.decode()} {variant_of(response.region_error)}", where=name)
+            return
+        value = None if response.not_found else response.value
         self.record(key, Operation(Kind.GET, called, self.now(), value, client=name), f"{value!r} since {called:.6f}")
 
     async def write(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim import bank_sim, raft_sim, sql_sim
+from tests.sim import bank_sim, raft_sim, sql_sim, stale_sim
 from tests.sim.world import Options, Outcome
 
 
@@ -34,6 +34,15 @@ def test_registers(start: int) -> None:
     assert min(checks.values()) > 10, checks
 
 
+@pytest.mark.parametrize(
+    "options", [raft_sim.LEASES, raft_sim.PAUSES, raft_sim.SNAPSHOTS], ids=lambda options: str(options.name)
+)
+def test_registers_under_aimed_faults(options: Options) -> None:
+    writes, reads, *_ = together([raft_sim.simulate(seed, options) for seed in range(10)])
+    assert writes > 10 * 10
+    assert reads > 10 * 10
+
+
 def test_registers_for_longer() -> None:
     writes, reads, *_ = together([raft_sim.simulate(seed, Options("raft")) for seed in range(5)])
     assert writes > 5 * 50
@@ -44,6 +53,12 @@ def test_bank() -> None:
     writes, reads, *_ = together([bank_sim.simulate(seed, Options("bank")) for seed in range(5)])
     assert writes > 5 * 10
     assert reads > 5 * 10
+
+
+def test_stale_reads() -> None:
+    writes, reads, *_ = together([stale_sim.simulate(seed, Options("stale")) for seed in range(5)])
+    assert writes > 5 * 5
+    assert reads > 5 * 50, "answers of followers"
 
 
 def test_sql() -> None:

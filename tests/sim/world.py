@@ -24,6 +24,7 @@ from tests.sim.nemesis import DOWN_S, SYNC_S, Action, Nemesis
 from tests.sim.observer import Observer
 from tests.sim.trace import Trace
 from tests.support.storage_cluster import FAST, Node, StorageCluster
+from tikv_py.server.config import TikvConfig
 
 RAFTSTORE = replace(FAST, raft_log_gc_count_limit=60, raft_log_gc_threshold=10, raft_log_gc_tick_interval=Seconds(0.3))
 RUN_S = 12.0
@@ -75,13 +76,15 @@ class SeedFailed(AssertionError):
 class World:
     """What a workload needs to know of its surroundings."""
 
-    def __init__(self, seed: int, options: Options, split_keys: list[bytes]) -> None:
+    def __init__(
+        self, seed: int, options: Options, split_keys: list[bytes], settings: TikvConfig | None = None
+    ) -> None:
         self.seed = seed
         self.options = options
         self.rng = random.Random(seed)
         self.fault = SeededFault(random.Random(self.rng.random()))
         self.trace = Trace(options.echo)
-        self.observer = Observer(self.trace, self.fault.stands)
+        self.observer = Observer(self.trace, self.fault.stands, self.fail)
         self.failure: BaseException | None = None
         self._failed = asyncio.Event()
         workers_rng = random.Random(seed + 1)
@@ -95,6 +98,7 @@ class World:
             on_store_started=self._started,
             on_power_lost=self.observer.check_disks,
             on_failure=self.fail,
+            settings=settings or TikvConfig(),
         )
         self.nemesis = Nemesis(
             self.cluster, self.fault, self.rng, self.trace, split_keys, options.actions, options.pace_s
@@ -175,14 +179,15 @@ def simulate(
     workload: Callable[[World], Awaitable[Outcome]],
     options: Options,
     split_keys: list[bytes] | None = None,
+    settings: TikvConfig | None = None,
 ) -> Outcome:
     """Run one seed of a workload. Raises SeedFailed."""
     world: World | None = None
 
     async def main() -> Outcome:
         nonlocal world
-        world = World(seed, options, split_keys or [])
-        with broken_invariants_go_to(world.fail), world.observer.watching_reads():
+        world = World(seed, options, split_keys or [], settings)
+        with broken_invariants_go_to(world.fail), world.observer.watching_peers():
             return await world.run(workload)
 
     try:

@@ -16,6 +16,7 @@ from tests.support.storage_cluster import StorageCluster, storage_cluster
 from tikv_py.engine.port import DATA_CFS
 from tikv_py.raftstore.store import Store
 from tikv_py.server.app import TikvServer
+from tikv_py.server.config import TikvConfig
 
 METHODS = methods_of(tikvpb_pb2.DESCRIPTOR.services_by_name["Tikv"])
 
@@ -49,7 +50,7 @@ class StoreRpc:
 
     async def call(self, name: str, request: Any, *, timeout_s: float = 20.0) -> Any:
         """One command, with the region's context filled in."""
-        request.context.CopyFrom(self.context())
+        request.context.MergeFrom(self.context())
         return await self._channel.unary(METHODS[name], request, timeout_s=timeout_s)
 
     def stream(self, name: str) -> StreamCall:
@@ -78,9 +79,9 @@ class StoreRpc:
 
 
 @asynccontextmanager
-async def store_rpc(stores: int = 1) -> AsyncIterator[StoreRpc]:
+async def store_rpc(stores: int = 1, settings: TikvConfig | None = None) -> AsyncIterator[StoreRpc]:
     """A cluster and a wire to its first store."""
-    async with storage_cluster(stores) as cluster:
+    async with storage_cluster(stores, settings=settings) as cluster:
         channel = cluster.network.transport("client").connect("store1:20160")
         rpc = StoreRpc(cluster, channel)
         for _ in range(200):
@@ -93,11 +94,13 @@ async def store_rpc(stores: int = 1) -> AsyncIterator[StoreRpc]:
             await channel.close()
 
 
-def with_store(test: Callable[[StoreRpc], Awaitable[None]], stores: int = 1) -> None:
+def with_store(
+    test: Callable[[StoreRpc], Awaitable[None]], stores: int = 1, *, settings: TikvConfig | None = None
+) -> None:
     """Run a test on virtual time."""
 
     async def main() -> None:
-        async with store_rpc(stores) as rpc:
+        async with store_rpc(stores, settings) as rpc:
             await test(rpc)
 
     run_virtual(main())

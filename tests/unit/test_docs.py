@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tikv_py.server.config import TikvConfig
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "tikv_py/client/README.md", ROOT / "bench/RESULTS.md"]
@@ -37,3 +39,12 @@ def test_mentioned_files_and_links_exist(path: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)", text)
     missing += [link for link in links if "://" not in link and not (path.parent / link).exists()]
     assert not missing, f"{path.name} mentions what is not there: {missing}"
+
+
+def test_the_limits_name_settings_that_exist() -> None:
+    text = (ROOT / "docs/architecture/limits.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(raftstore|server|storage|coprocessor)\.([a-z-]+)`", text)
+    assert len(named) >= 12
+    for section, key in named:
+        config = getattr(TikvConfig(), section)
+        assert hasattr(config, key.replace("-", "_")), f"{section}.{key}"

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from core_py.errors import ConfigError, DbError
+from core_py.errors import CANNOT_LISTEN, ConfigError, DbError
 from tidb_py.playground.plan import Instance, Plan, to_toml
 
 READY_TIMEOUT_S = 60.0
@@ -45,7 +45,7 @@ def check_ports(plan: Plan) -> None:
                     probe.bind((plan.host, port))
                 except OSError as error:
                     raise ConfigError(
-                        f"port {port} for {instance.name} cannot be used ({error.strerror});"
+                        f"{CANNOT_LISTEN} port {port} for {instance.name} ({error.strerror});"
                         " stop what runs there, or choose others with --port-offset"
                     ) from None
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from prometheus_client import CollectorRegistry
 
-from core_py.errors import ConfigError, DbError
+from core_py.errors import CANNOT_LISTEN, ConfigError, DbError
 from core_py.runtime import cli
 from core_py.runtime.clock import SystemClock
 from core_py.runtime.grpc_transport import GrpcTransport
@@ -53,7 +53,7 @@ class SqlProcess:
             await self._start_server(server)
         except OSError as error:
             raise ConfigError(
-                f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; free the port or choose another"
+                f"{CANNOT_LISTEN} {settings.host}:{settings.port}: {error.strerror}; free the port or choose another"
             ) from error
         self._ready = True
 

@@ -19,8 +19,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from core_py.errors import CANNOT_LISTEN
+
 ATTEMPTS = 20
-OFFSETS = range(1_000, 39_000, 40)
+OFFSETS = range(1_000, 12_560, 40)
+"""All ports stay below 32768, where the kernel takes those of outgoing connections from."""
 STOP_TIMEOUT_S = 30.0
 
 
@@ -76,7 +79,7 @@ def start(*arguments: str, port_offset: int | None = None) -> PlaygroundCluster:
                 ready["mysql"], ready["pd"], ready["status"], ready["pids"], ready["data_dir"], offset, process
             )
         said = process.communicate()[1]
-        if port_offset is not None or "cannot be used" not in said:
+        if port_offset is not None or CANNOT_LISTEN not in said:
             break
     raise PlaygroundFailed(said.strip() or "no output")
 

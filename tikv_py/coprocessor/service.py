@@ -7,6 +7,7 @@ threads in short slices of the interpreter, so that raft ticks go on. The number
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 from core_py.codec import memcomparable
@@ -15,7 +16,7 @@ from core_py.ports import Clock, Workers
 from core_py.region_errors import RegionError, ServerIsBusy
 from core_py.runtime.log import get_logger
 from protos.kvproto import coprocessor_pb2, kvrpcpb_pb2
-from tikv_py.engine.port import CF_LOCK, CF_WRITE, Range
+from tikv_py.engine.port import CF_LOCK, CF_WRITE, Range, Snapshot
 from tikv_py.mvcc import keys
 from tikv_py.mvcc.errors import KeyIsLocked
 from tikv_py.mvcc.lock import Lock
@@ -26,9 +27,9 @@ from tikv_py.server.dispatch import Command
 from tikv_py.server.key_errors import lock_info
 from tikv_py.server.metrics import StoreMetrics
 from tikv_py.txn.context import RegionAccess
+from tikv_py.txn.deadline import Deadline
 
 DAG, ANALYZE, CHECKSUM = 103, 104, 105
-MAX_WAITING = 1024  # requests in threads or waiting for one; more are answered ServerIsBusy
 STREAMED_RANGES = 16
 MAX_RANGES = 1 << 17
 
@@ -38,7 +39,9 @@ EngineRanges = tuple[tuple[bytes, bytes], ...]
 class CoprocessorService:
     """Handlers of Coprocessor."""
 
-    def __init__(self, access: RegionAccess, workers: Workers, metrics: StoreMetrics, clock: Clock) -> None:
+    def __init__(
+        self, access: RegionAccess, workers: Workers, metrics: StoreMetrics, clock: Clock, *, max_tasks: int
+    ) -> None:
         self._access = access
         self._engine = access.store.kv_db
         self._fail = access.store.fail
@@ -46,6 +49,7 @@ class CoprocessorService:
         self._metrics = metrics
         self._clock = clock
         self._waiting = 0
+        self._max_tasks = max_tasks
         self._execute: Any = None
         self._duration = metrics.cop_duration.labels("select")
         self._rows = metrics.cop_rows.labels("select")
@@ -58,9 +62,9 @@ class CoprocessorService:
         """One request, and the ones for other regions of this store that ride on it."""
         if request.tp != DAG:
             return coprocessor_pb2.Response(other_error=f"unsupported tp {request.tp}: this store answers {DAG} (DAG)")
-        if self._waiting >= MAX_WAITING:
+        if self._waiting >= self._max_tasks:
             self._metrics.cop_errors.labels("busy").inc()
-            raise ServerIsBusy(f"{MAX_WAITING} coprocessor requests are waiting")
+            raise ServerIsBusy(f"coprocessor: {self._waiting} requests are running or waiting")
         began = self._clock.monotonic()
         self._waiting += 1
         try:
@@ -98,6 +102,7 @@ class CoprocessorService:
         user_ranges: list[coprocessor_pb2.KeyRange],
     ) -> coprocessor_pb2.Response:
         execute = self._loaded()
+        deadline = Deadline(context, self._clock)
         try:
             dag, encode_type, read_ts = execute.parse(request)
         except (CodecError, DbError) as error:
@@ -105,12 +110,12 @@ class CoprocessorService:
             return coprocessor_pb2.Response(other_error=f"{error.code}: {error.message}")
         if self._fail.armed and (reason := await self._fail.reach("coprocessor_before_read")) is not None:
             raise ServerIsBusy(f"failpoint: {reason}")
-        peer = await self._access.readable(context)
+        peer = await self._access.readable(context, read_ts)
         wanted = [bounds for bounds in user_ranges if not bounds.end or bounds.start < bounds.end]
         ranges = _engine_ranges(peer, wanted)
         if ranges is None:
             return coprocessor_pb2.Response(other_error=f"Request range exceeds bound of region {peer.region.id}")
-        if context.isolation_level == kvrpcpb_pb2.SI:
+        if context.isolation_level == kvrpcpb_pb2.SI and not context.stale_read:
             try:
                 self._check_locks(ranges, read_ts, frozenset(context.resolved_locks))
             except KeyIsLocked as error:
@@ -123,7 +128,7 @@ class CoprocessorService:
         if self._fail.armed and (reason := await self._fail.reach("coprocessor_view_frozen")) is not None:
             view.release()
             return coprocessor_pb2.Response(other_error=f"failpoint: {reason}")
-        response, records = await self._workers.run(execute.run, task, view)
+        response, records = await self._workers.run(_run_in_time, deadline, execute.run, task, view)
         self._count(peer, ranges, records)
         self._rows.inc(records)
         result: coprocessor_pb2.Response = response
@@ -153,6 +158,18 @@ class CoprocessorService:
             if len(ranges) > 1 and not any(start <= key < end for start, end in ranges):
                 continue
             check_read_lock(Lock.from_bytes(data), keys.user_key(key), read_ts, resolved)
+
+
+def _run_in_time(
+    deadline: Deadline, run: Callable[[Any, Snapshot], tuple[coprocessor_pb2.Response, int]], task: Any, view: Snapshot
+) -> tuple[coprocessor_pb2.Response, int]:
+    """In the thread: `run` releases the view, unless the request waited too long for the thread."""
+    try:
+        deadline.check()
+    except ServerIsBusy:
+        view.release()
+        raise
+    return run(task, view)
 
 
 def _engine_ranges(peer: Peer, user_ranges: list[coprocessor_pb2.KeyRange]) -> EngineRanges | None:

@@ -63,7 +63,7 @@ def inject(
     context: typer.Context,
     points: Annotated[list[str], typer.Argument(help="name=actions, e.g. 'raft_message_send=50%return->delay(10)'")],
 ) -> None:
-    """Arm failpoints."""
+    """Arm failpoints. The store must allow it: failpoints = true under [debug] in its configuration, or FAILPOINTS set."""
     session = session_of(context)
 
     async def work(target: RemoteTarget) -> None:

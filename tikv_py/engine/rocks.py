@@ -7,20 +7,28 @@
 - An iterator of a native snapshot shows the newest state, not the snapshot's (gets do not): iterators are made at snapshot time.
 - Closing does not release the directory's lock while an iterator, snapshot or column family lives: all are tracked and dropped.
 - A batch put needs its column family's handle every time.
+- An iteration that meets a damaged block ends as if nothing followed: whoever comes to an end asks the iterator's status.
+  What `items()` gives has no status, so a raw iterator goes to the same place and is asked.
+
+Damage: block checksums are verified on every read and compaction (`paranoid_checks`); logs are looked over before they are
+replayed (`tikv_py.engine.wal_check`). A database that fails once stays suspect: its owner hears of the first failure
+through `on_fault` and is expected to stop the process, whoever got the error.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from rocksdict import (
+    AccessType,
     BlockBasedOptions,
     Cache,
     DBCompressionType,
+    DBRecoveryMode,
     IngestExternalFileOptions,
     Options,
     Rdict,
@@ -29,13 +37,15 @@ from rocksdict import (
 )
 from rocksdict import WriteBatch as RawBatch
 
-from core_py.errors import StorageError, invariant
+from core_py.errors import DataCorruption, StorageError, invariant
 from tikv_py.engine.port import KV_CFS, Cursor, Pair, Range, Snapshot, SortedRun, WriteBatch
 from tikv_py.engine.sst_stage import SstStage
+from tikv_py.engine.wal_check import check_logs
 
 DEFAULT_CACHE_BYTES = 64 << 20
 DEFAULT_MEMTABLES_BYTES = 96 << 20  # of all column families together; the fullest is flushed beyond it
 MAX_MEMTABLE_BYTES = 32 << 20
+STREAM_PIECE = 256  # pairs that a stream reads ahead
 
 
 def _options(cache: Cache, memtables_bytes: int, *, whole_database: bool) -> Options:
@@ -59,7 +69,38 @@ def _options(cache: Cache, memtables_bytes: int, *, whole_database: bool) -> Opt
         options.set_keep_log_file_num(2)
         options.set_max_total_wal_size(256 << 20)
         options.set_db_write_buffer_size(memtables_bytes)
+        options.set_paranoid_checks(True)
+        # Whatever a loss of power leaves of the logs, a prefix of the batches is what the rest of the store relies on.
+        options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
     return options
+
+
+class _Faults:
+    """Makes StorageErrors of what rocksdict raises, and tells the engine's owner of them; from any thread."""
+
+    def __init__(self, path: str, on_fault: Callable[[StorageError], None] | None) -> None:
+        self._path = path
+        self._on_fault = on_fault
+
+    def made(self, what: str, cause: object) -> StorageError:
+        """The error to raise when doing `what` failed."""
+        text = f"database {self._path}: {what} failed: {cause}"
+        error = StorageError(text)
+        if "Corruption" in str(cause):
+            error = DataCorruption(
+                f"{text}; look at it with `tikv-py ctl --data-dir ... bad-regions`, then replace this store"
+                " (a new one gets its data from the others)"
+            )
+        if self._on_fault is not None:
+            self._on_fault(error)
+        return error
+
+    def check_end(self, iterator: Any) -> None:
+        """An iterator has no more keys: because there are none, or because one could not be read. Raises StorageError."""
+        try:
+            iterator.status()
+        except Exception as error:
+            raise self.made("reading on", error) from error
 
 
 class RocksBatch:
@@ -89,33 +130,40 @@ class RocksBatch:
 
 
 class _RocksCursor:
-    __slots__ = ("__weakref__", "_iter", "key", "value")
+    __slots__ = ("__weakref__", "_faults", "_iter", "key", "value")
 
-    def __init__(self, iterator: Any) -> None:
+    def __init__(self, iterator: Any, faults: _Faults) -> None:
         self._iter = iterator
+        self._faults = faults
         self.key = iterator.key
         self.value = iterator.value
 
+    def _valid(self) -> bool:
+        if self._iter.valid():
+            return True
+        self._faults.check_end(self._iter)
+        return False
+
     def seek(self, key: bytes) -> bool:
         self._iter.seek(key)
-        return bool(self._iter.valid())
+        return self._valid()
 
     def seek_for_prev(self, key: bytes) -> bool:
         self._iter.seek_for_prev(key)
-        return bool(self._iter.valid())
+        return self._valid()
 
     def next(self) -> bool:
         self._iter.next()
-        return bool(self._iter.valid())
+        return self._valid()
 
     def prev(self) -> bool:
         self._iter.prev()
-        return bool(self._iter.valid())
+        return self._valid()
 
     def seek_to_last(self) -> bool:
         """To the last key of all."""
         self._iter.seek_to_last()
-        return bool(self._iter.valid())
+        return self._valid()
 
     def drop(self) -> None:
         """Let go of the native iterator."""
@@ -127,16 +175,23 @@ class _RocksReader:
 
     _sources: dict[str, Any]
     _cursors: weakref.WeakSet[_RocksCursor]
+    _faults: _Faults
 
     def get(self, cf: str, key: bytes) -> bytes | None:
         """The value of a key, or None."""
-        value: bytes | None = self._sources[cf].get(key)
+        try:
+            value: bytes | None = self._sources[cf].get(key)
+        except Exception as error:
+            raise self._faults.made(f"reading key {key.hex()}", error) from error
         return value
 
     def multi_get(self, cf: str, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of several keys."""
         get = self._sources[cf].get
-        return [get(key) for key in keys]
+        try:
+            return [get(key) for key in keys]
+        except Exception as error:
+            raise self._faults.made(f"reading {len(keys)} keys", error) from error
 
     def scan(self, cf: str, start: bytes, end: bytes, limit: int = 0) -> list[Pair]:
         """Pairs of [start, end), ascending."""
@@ -145,39 +200,63 @@ class _RocksReader:
         options = ReadOptions()
         if end:
             options.set_iterate_upper_bound(end)  # `end` outlives the iteration: it is this call's argument
-        items = self._sources[cf].items(from_key=start, read_opt=options)
-        return list(islice(items, limit)) if limit else list(items)
+        source = self._sources[cf]
+        items = source.items(from_key=start, read_opt=options)
+        out: list[Pair] = list(islice(items, limit)) if limit else list(items)
+        if not limit or len(out) < limit:
+            _check_stop(source.iter(options), out[-1][0] if out else None, start, self._faults)
+        return out
 
     def scan_back(self, cf: str, start: bytes, end: bytes, limit: int = 0) -> list[Pair]:
         """Pairs of [start, end), descending."""
         options = ReadOptions()
+        source = self._sources[cf]
         if end:
             options.set_iterate_upper_bound(end)
-            items = self._sources[cf].items(backwards=True, from_key=end, read_opt=options)
+            items = source.items(backwards=True, from_key=end, read_opt=options)
         else:
-            items = self._sources[cf].items(backwards=True, read_opt=options)
+            items = source.items(backwards=True, read_opt=options)
         out: list[Pair] = []
         for pair in items:
             if pair[0] < start or (limit and len(out) == limit):
-                break
+                return out
             out.append(pair)
+        behind = source.iter(options)
+        if out:
+            behind.seek_for_prev(out[-1][0])
+            if behind.valid():
+                behind.prev()
+        elif end:
+            behind.seek_for_prev(end)
+        else:
+            behind.seek_to_last()
+        self._faults.check_end(behind)
         return out
 
     def cursor(self, cf: str) -> Cursor:
         """A new cursor."""
-        cursor = _RocksCursor(self._sources[cf].iter())
+        cursor = _RocksCursor(self._sources[cf].iter(), self._faults)
         self._cursors.add(cursor)
         return cursor
+
+
+def _check_stop(behind: Any, last: bytes | None, start: bytes, faults: _Faults) -> None:
+    """Whether there was really nothing behind `last` (or from `start` on). Raises StorageError."""
+    behind.seek(start if last is None else last)
+    if last is not None and behind.valid():
+        behind.next()
+    faults.check_end(behind)
 
 
 class _RocksSnapshot:
     """A frozen view. Its iterators are made with it, because an iterator made later from a native snapshot ignores the snapshot."""
 
-    def __init__(self, sources: dict[str, Any], owner: RocksEngine, streams: Sequence[Range]) -> None:
+    def __init__(self, sources: dict[str, Any], owner: RocksEngine, streams: Sequence[Range], faults: _Faults) -> None:
         self._natives = {cf: source.snapshot() for cf, source in sources.items()}
-        self._positions = {cf: _RocksCursor(source.iter()) for cf, source in sources.items()}
-        self.streams: Sequence[Iterator[Pair]] = [_stream(sources[r.cf], r) for r in streams]
+        self._positions = {cf: _RocksCursor(source.iter(), faults) for cf, source in sources.items()}
+        self.streams: Sequence[Iterator[Pair]] = [_stream(sources[r.cf], r, faults) for r in streams]
         self._owner = owner
+        self._faults = faults
 
     def get(self, cf: str, key: bytes) -> bytes | None:
         """The value of a key, or None."""
@@ -185,7 +264,7 @@ class _RocksSnapshot:
             value: bytes = self._natives[cf][key]
         except Exception as error:  # a missing key is a bare Exception here
             if str(error) != "key not found":
-                raise StorageError(f"reading key {key.hex()} failed: {error}") from error
+                raise self._faults.made(f"reading key {key.hex()}", error) from error
             return None
         return value
 
@@ -227,19 +306,23 @@ class _RocksSnapshot:
         self._owner.forget(self)
 
 
-def _stream(source: Any, bounds: Range) -> Iterator[Pair]:
+def _stream(source: Any, bounds: Range, faults: _Faults) -> Iterator[Pair]:
     """An iterator that starts now; the bound's bytes live in `bounds`, which the generator holds."""
     if bounds.end and bounds.end <= bounds.start:
         return iter(())
     options = ReadOptions()
     if bounds.end:
         options.set_iterate_upper_bound(bounds.end)
-    return _pinned(source.items(from_key=bounds.start, read_opt=options), bounds)
+    return _pinned(source.items(from_key=bounds.start, read_opt=options), source.iter(options), bounds, faults)
 
 
-def _pinned(items: Iterator[Pair], bounds: Range) -> Iterator[Pair]:
-    yield from items
-    del bounds  # kept until here: the native iterator points into its bytes
+def _pinned(items: Iterator[Pair], behind: Any, bounds: Range, faults: _Faults) -> Iterator[Pair]:
+    last = None
+    while piece := list(islice(items, STREAM_PIECE)):
+        last = piece[-1][0]
+        yield from piece
+    _check_stop(behind, last, bounds.start, faults)
+    del bounds  # kept until here: the native iterators point into its bytes
 
 
 class _SstWriter:
@@ -270,6 +353,29 @@ class _SstWriter:
             raise StorageError(f"file {self._path} cannot be finished: {error}") from error
 
 
+def _check_replay(path: str, cfs: Sequence[str]) -> None:
+    """Refuse logs with damage before their end, which the recovery that follows would cut off. Raises DataCorruption.
+
+    The checksums of their records are verified by replaying them in memory, in the mode that takes a torn end only.
+    """
+    if check_logs(Path(path)) == 0:
+        return
+    options = Options(raw_mode=True)
+    options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
+    others = {cf: Options(raw_mode=True) for cf in cfs if cf != "default"}
+    try:
+        Rdict(path, options, column_families=others, access_type=AccessType.read_only(False)).close()
+    except Exception as error:
+        raise _cannot_open(path, error) from error
+
+
+def _cannot_open(path: str, cause: Exception) -> StorageError:
+    text = f"data directory {path} cannot be opened: {cause}"
+    if "Corruption" not in str(cause):
+        return StorageError(text)
+    return DataCorruption(f"{text}; replace this store (a new one gets its data from the others), or restore its files")
+
+
 class RocksEngine(_RocksReader):
     """`tikv_py.engine.port.Engine` on RocksDB. Raises StorageError when the directory cannot be opened."""
 
@@ -280,17 +386,21 @@ class RocksEngine(_RocksReader):
         *,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         memtables_bytes: int = DEFAULT_MEMTABLES_BYTES,
+        on_fault: Callable[[StorageError], None] | None = None,
     ) -> None:
         self._path = path
+        self._faults = _Faults(path, on_fault)
         self._cursors = weakref.WeakSet()
         self._snapshots: weakref.WeakSet[_RocksSnapshot] = weakref.WeakSet()
         cache = Cache(cache_bytes)
         Path(path).mkdir(parents=True, exist_ok=True, mode=0o700)
         others = {cf: _options(cache, memtables_bytes, whole_database=False) for cf in cfs if cf != "default"}
+        whole = _options(cache, memtables_bytes, whole_database=True)
+        _check_replay(path, cfs)
         try:
-            self._db: Any = Rdict(path, _options(cache, memtables_bytes, whole_database=True), column_families=others)
+            self._db: Any = Rdict(path, whole, column_families=others)
         except Exception as error:  # rocksdict raises bare Exception
-            raise StorageError(f"data directory {path} cannot be opened: {error}") from error
+            raise _cannot_open(path, error) from error
         self._sources = {cf: self._db if cf == "default" else self._db.get_column_family(cf) for cf in cfs}
         self._handles = {cf: self._db.get_column_family_handle(cf) for cf in cfs}
         run_options = _options(cache, memtables_bytes, whole_database=False)
@@ -304,16 +414,22 @@ class RocksEngine(_RocksReader):
         """Apply a batch without sync."""
         assert isinstance(batch, RocksBatch)
         if len(batch):
-            self._db.write(batch.raw)
+            try:
+                self._db.write(batch.raw)
+            except Exception as error:
+                raise self._faults.made("writing", error) from error
         batch.raw = RawBatch(raw_mode=True)
 
     def sync_wal(self) -> None:
         """fsync the write-ahead log; releases the interpreter lock meanwhile."""
-        self._db.flush_wal(True)
+        try:
+            self._db.flush_wal(True)
+        except Exception as error:
+            raise self._faults.made("syncing the write-ahead log", error) from error
 
     def snapshot(self, streams: Sequence[Range] = ()) -> Snapshot:
         """A frozen view of all column families."""
-        snapshot = _RocksSnapshot(self._sources, self, streams)
+        snapshot = _RocksSnapshot(self._sources, self, streams, self._faults)
         self._snapshots.add(snapshot)
         return snapshot
 
@@ -345,7 +461,7 @@ class RocksEngine(_RocksReader):
         self._stage.drop(name)
 
     def compact(self, cf: str, start: bytes, end: bytes) -> None:
-        """Rewrite the range; releases the interpreter lock meanwhile."""
+        """Rewrite the range; releases the interpreter lock meanwhile. A failure shows in the next write."""
         self._sources[cf].compact_range(start or None, end or None)
 
     def approximate_size(self) -> int:
@@ -365,5 +481,8 @@ class RocksEngine(_RocksReader):
         for cursor in list(self._cursors):
             cursor.drop()
         self._sources, self._handles = {}, {}
-        self._db.close()
+        try:
+            self._db.close()
+        except Exception as error:  # noqa: BLE001 rocksdict raises bare Exception
+            self._faults.made("closing", error)  # what was synced is on disk; whoever closes can do no more
         self._db = None

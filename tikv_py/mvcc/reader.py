@@ -6,6 +6,7 @@ Invariant: within one reader, all answers are of one state.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from core_py.codec.ts import TS_MAX
@@ -109,7 +110,14 @@ class MvccReader:
         return None
 
 
-def check_read_lock(lock: Lock | None, user_key: bytes, read_ts: int, resolved: frozenset[int] = frozenset()) -> None:
+class EveryOwner(Container[int]):
+    """Stands for the owners of all locks, for reads at a timestamp that nobody can commit at any more."""
+
+    def __contains__(self, _start_ts: object) -> bool:
+        return True
+
+
+def check_read_lock(lock: Lock | None, user_key: bytes, read_ts: int, resolved: Container[int] = frozenset()) -> None:
     """Raise KeyIsLocked when a snapshot read at `read_ts` must wait for the lock (wire facts 3.3, SI lock check)."""
     if lock is None or lock.start_ts > read_ts or lock.lock_type in (LockType.LOCK, LockType.PESSIMISTIC):
         return
@@ -121,7 +129,7 @@ def check_read_lock(lock: Lock | None, user_key: bytes, read_ts: int, resolved: 
 
 
 def snapshot_get(
-    reader: MvccReader, user_key: bytes, read_ts: int, resolved: frozenset[int] = frozenset()
+    reader: MvccReader, user_key: bytes, read_ts: int, resolved: Container[int] = frozenset()
 ) -> bytes | None:
     """A transactional point read. Raises KeyIsLocked."""
     key = keys.data_key(user_key)

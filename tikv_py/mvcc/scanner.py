@@ -6,7 +6,7 @@ has its own vectorised scan; this one serves KvScan, whose answers are small.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from tikv_py.engine.port import CF_LOCK, CF_WRITE, Pair, Reader
@@ -29,7 +29,7 @@ class ScanRequest:
     limit: int
     reverse: bool = False
     key_only: bool = False
-    resolved: frozenset[int] = frozenset()
+    resolved: Container[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ async def change_peers(store: Store, peer: Peer, changes: Sequence[tuple[int, me
 
     Raises region errors, AdminRefused, ConfChangeRefused.
     """
+    if store.fail.armed and (reason := store.fail.hit("change_peers")) is not None:
+        raise region.AdminRefused(f"failpoint: {reason}")
     request = commands.change_peers(changes)
     changed = region.change_peers(peer.region, list(request.change_peer_v2.changes))
     if region.find_peer(changed, peer_id=peer.peer_id) is None:
@@ -53,6 +55,8 @@ async def merge_region(store: Store, peer: Peer, target: metapb_pb2.Region) -> N
 
 def transfer_leader(store: Store, peer: Peer, target: metapb_pb2.Peer) -> None:
     """Ask the core to hand leadership over; whether it happens shows in the next heartbeat. Raises DbError."""
+    if store.fail.armed and (reason := store.fail.hit("transfer_leader")) is not None:
+        raise region.AdminRefused(f"failpoint: {reason}")
     meta = region.find_peer(peer.region, peer_id=target.id)
     if meta is None or meta.role != region.VOTER:
         raise region.AdminRefused(f"peer {target.id} is no voter of region {peer.region.id}")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from core_py.errors import DbError
+from core_py.failpoints import UNARMED, FailPoints
 from core_py.region_errors import ProposalInMergingMode
 from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_cmdpb_pb2 as cmdpb
@@ -22,6 +23,7 @@ from tikv_py.raft.messages import ConfChange, Entry, EntryType
 from tikv_py.raft.node import RawNode
 from tikv_py.raftstore import codec, merge_rules, region
 from tikv_py.raftstore.peer_storage import PeerStorage
+from tikv_py.resolved_ts.resolver import Resolver
 
 
 @dataclass(slots=True)
@@ -46,14 +48,18 @@ LocalWrites = tuple[metapb_pb2.RegionEpoch, list[Modify], list[tuple[str, bytes,
 
 
 class Applier:
-    """Applies the entries of one peer into a shared batch."""
+    """Applies the entries of one peer into a shared batch. `locks` is told of every change, while somebody wants to know."""
 
-    def __init__(self, storage: PeerStorage, node: Callable[[], RawNode]) -> None:
+    def __init__(self, storage: PeerStorage, node: Callable[[], RawNode], fail: FailPoints = UNARMED) -> None:
         self._storage = storage
         self._node = node
+        self.locks: Resolver | None = None
+        self._fail = fail
 
     def apply(self, batch: WriteBatch, entry: Entry, local: LocalWrites | None) -> Applied:
         """Apply one committed entry; `local` is its parsed content when this store proposed it."""
+        if self._fail.armed:
+            self._fail.hit("apply_before_entry")
         if entry.entry_type is not EntryType.NORMAL:
             return self._conf_change(batch, entry)
         if not entry.data:
@@ -93,6 +99,8 @@ class Applier:
             else:
                 put(cf, key, value)
                 size += len(key) + len(value)
+        if self.locks is not None:
+            self.locks.apply(modifies, ranges)
         return Applied(written_bytes=size, written_keys=len(modifies))
 
     def _closed(self) -> Applied:
@@ -116,10 +124,7 @@ class Applier:
                 return self._rollback_merge(batch, admin.rollback_merge)
             region.check_epoch(storage.region, command.header.region_epoch, conf_ver=True)
             if kind == cmdpb.BatchSplit:
-                parts = region.split(storage.region, admin.splits)
-                storage.region = parts[-1]
-                storage.put_region_state(batch)
-                return Applied(new_regions=parts, region_changed=True)
+                return self._split(batch, admin.splits)
             if kind == cmdpb.PrepareMerge:
                 return self._prepare_merge(batch, admin.prepare_merge, index)
             if kind == cmdpb.CommitMerge:
@@ -128,8 +133,19 @@ class Applier:
             return Applied(error)
         return Applied(region.AdminRefused(f"admin command {kind} is not supported by this store"))
 
+    def _split(self, batch: WriteBatch, request: cmdpb.BatchSplitRequest) -> Applied:
+        storage = self._storage
+        if self._fail.armed:
+            self._fail.hit("apply_split")
+        parts = region.split(storage.region, request)
+        storage.region = parts[-1]
+        storage.put_region_state(batch)
+        return Applied(new_regions=parts, region_changed=True)
+
     def _prepare_merge(self, batch: WriteBatch, request: cmdpb.PrepareMergeRequest, index: int) -> Applied:
         storage = self._storage
+        if self._fail.armed:
+            self._fail.hit("apply_prepare_merge")
         merge_rules.check_neighbours(storage.region, request.target)
         storage.region = merge_rules.closed(storage.region)
         storage.merge = serverpb.MergeState(min_index=request.min_index, target=request.target, commit=index)
@@ -138,6 +154,8 @@ class Applier:
 
     def _rollback_merge(self, batch: WriteBatch, request: cmdpb.RollbackMergeRequest) -> Applied:
         storage = self._storage
+        if self._fail.armed:
+            self._fail.hit("apply_rollback_merge")
         if storage.merge is None or storage.merge.commit != request.commit:
             return Applied(region.AdminRefused(f"region {storage.region.id} has no merge of index {request.commit}"))
         storage.region = merge_rules.reopened(storage.region)
@@ -146,6 +164,8 @@ class Applier:
         return Applied(region_changed=True)
 
     def _compact(self, request: cmdpb.CompactLogRequest) -> Applied:
+        if self._fail.armed:
+            self._fail.hit("apply_compact_log")
         state = self._storage.apply_state
         if request.compact_index <= state.truncated_index:
             return Applied()
@@ -160,6 +180,8 @@ class Applier:
 
     def _conf_change(self, batch: WriteBatch, entry: Entry) -> Applied:
         storage, node = self._storage, self._node()
+        if self._fail.armed:
+            self._fail.hit("apply_conf_change")
         if not entry.data:
             node.apply_conf_change(ConfChange())
             return Applied()

@@ -8,8 +8,6 @@ from protos.kvproto import eraftpb_pb2, metapb_pb2
 from protos.kvproto import raft_cmdpb_pb2 as cmdpb
 from tikv_py.mvcc.txn import Modify
 
-MAX_ENTRY_BYTES = 8 << 20  # as TiKV's raft-entry-max-size; what the store itself proposes may always be this big
-
 
 def delete_range_modify(cf: str, start: bytes, end: bytes) -> tuple[str, bytes, bytes]:
     """A range deletion, in the form `write_command` takes."""

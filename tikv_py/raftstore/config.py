@@ -8,6 +8,8 @@ from typing import ClassVar
 
 from core_py.runtime.config import ByteSize, Seconds
 
+MIN_ENTRY_BYTES = 64 << 10  # a split or merge must fit, with keys of any usual size
+
 
 @dataclass(frozen=True, slots=True)
 class RaftstoreConfig:
@@ -40,6 +42,14 @@ class RaftstoreConfig:
     """A sleeping follower asks after its leader when it has heard nothing for so long."""
     max_pending_writes: int = 16384
     """Writes one region may have waiting before they are proposed; more are answered ServerIsBusy."""
+    max_pending_write_bytes: ByteSize = ByteSize(256 << 20)
+    """Of writes that the whole store has taken and not answered; more are answered ServerIsBusy."""
+    max_pending_reads: int = 4096
+    """Reads one region may have waiting for a quorum; more are answered ServerIsBusy."""
+    notify_capacity: int = 40960
+    """Raft messages that wait for the store loop; more are dropped."""
+    max_inbox_bytes: ByteSize = ByteSize(256 << 20)
+    """Of the raft messages that wait for the store loop."""
 
     def validate(self) -> None:
         """Raises ValueError for settings that contradict each other."""
@@ -49,6 +59,10 @@ class RaftstoreConfig:
             raise ValueError(
                 "raftstore.raft-election-timeout-ticks must exceed raft-heartbeat-ticks, which must be positive"
             )
+        if self.raft_entry_max_size < MIN_ENTRY_BYTES:
+            raise ValueError(f"raftstore.raft-entry-max-size must be at least {MIN_ENTRY_BYTES} bytes")
+        if min(self.max_pending_writes, self.max_pending_reads, self.notify_capacity) < 1:
+            raise ValueError("raftstore.max-pending-writes, max-pending-reads and notify-capacity must be at least 1")
         if self.raft_log_gc_threshold < 1:
             raise ValueError("raftstore.raft-log-gc-threshold must be at least 1")
         if min(self.raft_log_gc_count_limit, self.raft_log_gc_size_limit) < 1:

@@ -120,13 +120,14 @@ class Hibernation:
 
     def on_request(self, peer: Peer, message: serverpb.RaftMessage) -> None:
         """The leader wants to sleep."""
-        node = peer.node
+        node, fail = peer.node, self._store.fail
         follows = node.leader_id == message.from_peer.id and node.term == message.message.term
         if (
             not self._store.config.hibernate_regions
             or not follows
             or node.last_index != message.extra_msg.index
             or not _is_quiet(peer)
+            or (fail.armed and fail.hit("hibernate_request") is not None)
         ):
             return
         answer = serverpb.ExtraMessage(type=serverpb.MsgHibernateResponse, index=node.last_index)
@@ -165,7 +166,8 @@ class Hibernation:
             stores = sorted(self._led_by)
             answers = await asyncio.gather(*[probe(store_id, timeout_s) for store_id in stores])
             for store_id, alive in zip(stores, answers, strict=True):
-                if not alive:
+                fail = self._store.fail
+                if not alive or (fail.armed and fail.hit("hibernate_probe") is not None):
                     self._wake_led_by(store_id)
 
     def _wake_led_by(self, store_id: int) -> None:

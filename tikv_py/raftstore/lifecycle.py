@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from core_py.errors import DbError
+from core_py.errors import DataCorruption
 from core_py.region_errors import RegionNotFound
 from core_py.runtime.log import get_logger
 from protos.kvproto import metapb_pb2
@@ -23,7 +23,7 @@ from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.engine.port import CF_RAFT, WriteBatch
 from tikv_py.raft.errors import RaftError
 from tikv_py.raft.messages import Message, MsgType
-from tikv_py.raftstore import codec, commands, keys, log_gc, merge
+from tikv_py.raftstore import codec, commands, damage, keys, log_gc, merge
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.peer_storage import (
     PeerStorage,
@@ -51,11 +51,17 @@ def target_peer(peer: Peer, peer_id: int) -> metapb_pb2.Peer | None:
 
 
 async def load_peers(store: Store) -> None:
-    """Finish snapshots that a crash interrupted, then load every peer and tombstone. Called once, before the loop runs."""
+    """Finish snapshots that a crash interrupted, then load every peer and tombstone. Called once, before the loop runs.
+
+    Raises DataCorruption for a region whose records contradict each other or those of another.
+    """
     await store.snapshots.recover()
-    for _, data in store.kv_db.scan(CF_RAFT, keys.REGION_META_MIN, keys.REGION_META_MAX):
-        state = serverpb.RegionLocalState.FromString(data)
+    for key, data in store.kv_db.scan(CF_RAFT, keys.REGION_META_MIN, keys.REGION_META_MAX):
+        region_id = keys.decode_region_state_key(key)
+        state = damage.parsed(serverpb.RegionLocalState, data, region_id, "region state")
         region = state.region
+        if region.id != region_id:
+            raise damage.damaged(region_id, f"its region state is that of region {region.id}")
         store.may_have_promised = True
         if state.state == serverpb.Tombstone:
             store.tombstones[region.id] = region
@@ -65,7 +71,7 @@ async def load_peers(store: Store) -> None:
             continue
         meta = find_peer(region, store_id=store.store_id)
         if meta is None:
-            raise DbError(
+            raise DataCorruption(
                 f"region {region.id} on disk has no peer on store {store.store_id}: the data directory is another store's"
             )
         peer = add_peer(store, region, meta, restarted=True)
@@ -75,6 +81,7 @@ async def load_peers(store: Store) -> None:
             store.closed.add(region.id)
         if len(region.peers) == 1:
             peer.node.campaign()  # nobody else can lead, so there is nothing to wait for
+    damage.check_overlap([peer.region for peer in store.peers.values() if peer.storage.is_initialized])
 
 
 def _finish_burial(store: Store, region_id: int) -> None:
@@ -94,7 +101,7 @@ def add_peer(store: Store, region: metapb_pb2.Region, meta: metapb_pb2.Peer, *, 
     """
     restarted = restarted or store.is_recently_restarted() or load_raft_state(store.raft_db, region.id) is not None
     storage = PeerStorage.load(store.raft_db, store.kv_db, region, store.entry_cache)
-    peer = Peer(storage, meta, store.config, store.rng, restarted=restarted)
+    peer = Peer(storage, meta, store.config, store.rng, restarted=restarted, fail=store.fail, budget=store.write_budget)
     storage.make_snapshot = lambda to: store.snapshots.make(peer, to)
     store.peers[region.id] = peer
     store.hibernation.add(region.id)
@@ -183,6 +190,8 @@ def _is_from_removed(peer: Peer, message: serverpb.RaftMessage, raft_message: Me
 
 
 def _tell_tombstone(store: Store, peer: Peer, message: serverpb.RaftMessage) -> None:
+    if store.fail.armed and store.fail.hit("peer_tell_removed") is not None:
+        return
     answer = serverpb.RaftMessage(region_id=message.region_id, is_tombstone=True)
     answer.from_peer.CopyFrom(peer.meta())
     answer.to_peer.CopyFrom(message.from_peer)
@@ -215,6 +224,8 @@ def _create_by_message(store: Store, message: serverpb.RaftMessage, raft_message
     if holder_of_range(store, bounds) is not None:
         _keep_vote_request(store, message, raft_message)
         return None  # that region will split or go
+    if store.fail.armed and store.fail.hit("peer_create") is not None:
+        return None
     store.tombstones.pop(message.region_id, None)
     get_logger().info("peer created by message", region=message.region_id, peer=message.to_peer.id)
     return add_peer(store, metapb_pb2.Region(id=message.region_id), message.to_peer, restarted=False)
@@ -223,6 +234,8 @@ def _create_by_message(store: Store, message: serverpb.RaftMessage, raft_message
 def _keep_vote_request(store: Store, message: serverpb.RaftMessage, raft_message: Message | None) -> None:
     """A split that is done elsewhere may be about to be done here."""
     if raft_message is not None and raft_message.msg_type in _VOTE_REQUESTS:
+        if store.fail.armed and store.fail.hit("vote_request_keep") is not None:
+            return
         store.early_votes.keep(message, store.clock.monotonic())
 
 
@@ -281,7 +294,11 @@ class Child:
 
 async def _start_split_peer(store: Store, child: Child, *, lead: bool) -> None:
     region = child.region
+    if store.fail.armed:
+        await store.fail.reach("split_peer_before_sync")
     await store.workers.sync(store.kv_db.sync_wal)
+    if store.fail.armed:
+        await store.fail.reach("split_peer_before_start")
     del store.unsettled[region.id]
     peer = add_peer(store, region, child.meta, restarted=False)
     peer.storage.merged_records = child.merged_records
@@ -331,6 +348,8 @@ def destroy_merged(store: Store, peer: Peer, target: metapb_pb2.Region) -> None:
 
 def absorb(store: Store, peer: Peer, target: metapb_pb2.Region, kv_batch: WriteBatch) -> None:
     """End a peer whose range and data `target` takes over in the same batch."""
+    if store.fail.armed:
+        store.fail.hit("merge_absorb")
     _destroy(store, peer, peer.region, kv_batch, merged_into=target, keep_data=True)
 
 
@@ -343,6 +362,8 @@ def _destroy(
     merged_into: metapb_pb2.Region | None = None,
     keep_data: bool = False,
 ) -> None:
+    if store.fail.armed:
+        store.fail.hit("destroy_before_tombstone")
     peer.storage.clear_kv(kv_batch, keep_data=keep_data)
     region = end(store, peer, region, merged_into, holds_range=not keep_data)
     put_tombstone(kv_batch, region, merged_into)
@@ -391,11 +412,26 @@ def put_tombstone(kv_batch: WriteBatch, region: metapb_pb2.Region, merged_into: 
 
 async def _bury(store: Store, region_id: int) -> None:
     """The log goes when the tombstone is durable: without it the log would be needed to start the peer again."""
+    if store.fail.armed:
+        await store.fail.reach("burial_before_sync")
     await store.workers.sync(store.kv_db.sync_wal)
+    if store.fail.armed:
+        await store.fail.reach("burial_before_clear")
     batch = store.raft_db.batch()
     clear_raft_data(batch, region_id)
     store.raft_db.write(batch)
+    if store.fail.armed:
+        await store.fail.reach("burial_before_release")
     del store.unsettled[region_id]
+
+
+def tend(store: Store) -> None:
+    """What is done for every awake peer now and then."""
+    store.hibernation.wake_long_sleepers()
+    for region_id in list(store.hibernation.awake):
+        peer = store.peers[region_id]
+        propose_log_gc(store, peer)
+        ask_whether_removed(store, peer)
 
 
 def ask_whether_removed(store: Store, peer: Peer) -> None:
@@ -433,7 +469,7 @@ def propose_log_gc(store: Store, peer: Peer) -> None:
             config.raft_log_gc_threshold, config.raft_log_gc_count_limit, config.raft_log_gc_size_limit
         ),
     )
-    if index is None:
+    if index is None or (store.fail.armed and store.fail.hit("log_gc_propose") is not None):
         return
     command = commands.admin_command(peer.region, commands.compact_log(index, storage.term(index)))
     try:

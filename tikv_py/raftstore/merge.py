@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 MAX_LOG_GAP = 10
 """Entries the slowest replica may lack when a merge begins (TiKV: raftstore.merge-max-log-gap)."""
-MAX_GAP_BYTES = 4 << 20  # they travel in one entry of the target, together with its own header
+MAX_GAP_BYTES = 4 << 20  # they travel in one entry of the target, of which they may be half
 
 
 def prepare(store: Store, source: Peer, target_region: metapb_pb2.Region) -> bytes:
@@ -49,6 +49,8 @@ def prepare(store: Store, source: Peer, target_region: metapb_pb2.Region) -> byt
     if not source.is_leader:
         raise source.not_leader()
     region_id = source.region.id
+    if store.fail.armed and (reason := store.fail.hit("merge_prepare")) is not None:
+        raise AdminRefused(f"failpoint: {reason}")
     if source.storage.merge is not None:
         raise ProposalInMergingMode(region_id)
     target = store.peers.get(target_region.id)
@@ -61,12 +63,12 @@ def prepare(store: Store, source: Peer, target_region: metapb_pb2.Region) -> byt
     merge_rules.check_neighbours(source.region, target.region)
     if source.storage.applied_term != source.node.term or source.node.has_pending_conf or source.node.lead_transferee:
         raise StaleCommand(region_id)
-    min_index = _shared_index(source)
+    min_index = _shared_index(source, min(MAX_GAP_BYTES, store.config.raft_entry_max_size // 2))
     request = commands.prepare_merge(min_index, target.region)
     return commands.admin_command(source.region, request).SerializeToString()
 
 
-def _shared_index(source: Peer) -> int:
+def _shared_index(source: Peer, max_gap_bytes: int) -> int:
     """The index every replica holds durably. Raises AdminRefused when one lags or the entries behind it cannot travel."""
     last, region_id = source.node.last_index, source.region.id
     shared = last
@@ -78,7 +80,7 @@ def _shared_index(source: Peer) -> int:
     if last - shared > MAX_LOG_GAP or shared < source.storage.first_index() - 1:
         raise AdminRefused(f"a replica of region {region_id} lacks {last - shared} entries, {MAX_LOG_GAP} are allowed")
     gap = source.node.raft_log.entries(shared + 1, last + 1, None)
-    if sum(len(entry.data) for entry in gap) > MAX_GAP_BYTES:
+    if sum(len(entry.data) for entry in gap) > max_gap_bytes:
         raise AdminRefused(f"the entries that a replica of region {region_id} lacks are too big to travel")
     if any(_changes_region(entry) for entry in gap):
         raise AdminRefused(f"region {region_id} is changing; merge it when that has reached every replica")
@@ -116,6 +118,8 @@ def _propose_commit(store: Store, source: Peer, target: Peer, merge: serverpb.Me
     asked = source.merge_asked
     if asked is not None and asked[0] == target.node.term and asked[1] > attempt[1]:
         return  # proposed in this term and not applied yet
+    if store.fail.armed and store.fail.hit("merge_propose_commit") is not None:
+        return
     entries = source.storage.entries(merge.min_index + 1, merge.commit + 1, None)
     request = commands.commit_merge(source.region, merge.commit, [codec.entry_to_pb(entry) for entry in entries])
     data = commands.admin_command(target.region, request).SerializeToString()
@@ -147,6 +151,8 @@ def on_want_rollback(store: Store, source: Peer, commit: int) -> None:
     asked = source.merge_asked
     if asked is not None and asked[0] == source.node.term and asked[1] > source.storage.apply_state.applied_index:
         return
+    if store.fail.armed and store.fail.hit("merge_propose_rollback") is not None:
+        return
     data = commands.admin_command(source.region, commands.rollback_merge(commit)).SerializeToString()
     try:
         ignore_outcome(source.propose_admin(data))
@@ -159,6 +165,8 @@ def on_want_rollback(store: Store, source: Peer, commit: int) -> None:
 
 def commit(store: Store, target: Peer, request: cmdpb.CommitMergeRequest, turn: Turn) -> None:
     """Apply CommitMerge at a replica of the target: all of it goes into this turn's kv batch."""
+    if store.fail.armed:
+        store.fail.hit("apply_commit_merge")
     region_id, source = request.source.id, store.peers.get(request.source.id)
     name = f"region {target.region.id} takes over region {region_id} on store {store.store_id}"
     if source is None or not source.storage.is_initialized or source.snapshot is not None:
@@ -170,6 +178,7 @@ def commit(store: Store, target: Peer, request: cmdpb.CommitMergeRequest, turn: 
         f"{name}, but its peer there is not closed at index {request.commit}",
     )
     storage = target.storage
+    target.read_progress.merge(source.safe_ts(), storage.apply_state.applied_index)
     storage.merged_records = merge_rules.with_records(
         storage.merged_records, source.storage.merged_records, source.region, storage.region
     )

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from core_py.errors import DbError
+from core_py.failpoints import UNARMED, FailPoints
 from core_py.ports import Random
 from core_py.region_errors import (
     EpochNotMatch,
@@ -42,6 +44,8 @@ from tikv_py.raftstore.config import RaftstoreConfig
 from tikv_py.raftstore.load_split import HotReads
 from tikv_py.raftstore.peer_storage import PeerStorage
 from tikv_py.raftstore.region import find_peer
+from tikv_py.raftstore.write_budget import WriteBudget
+from tikv_py.resolved_ts.progress import ReadProgress
 
 MERGED_WRITE_MAX_BYTES = 1 << 20  # client writes of one turn share an entry up to this size
 WRITE_OVERHEAD = 64  # protobuf and log overhead per change, for size estimates
@@ -113,32 +117,26 @@ class Peer:
     """See the module's text."""
 
     def __init__(
-        self, storage: PeerStorage, meta: metapb_pb2.Peer, config: RaftstoreConfig, rng: Random, *, restarted: bool
+        self,
+        storage: PeerStorage,
+        meta: metapb_pb2.Peer,
+        config: RaftstoreConfig,
+        rng: Random,
+        *,
+        restarted: bool,
+        fail: FailPoints = UNARMED,
+        budget: WriteBudget | None = None,
     ) -> None:
         self.storage = storage
+        self._fail = fail
         self.peer_id = peer_id = meta.id
-        self.node = RawNode(
-            RaftConfig(
-                id=peer_id,
-                election_ticks=config.raft_election_timeout_ticks,
-                heartbeat_ticks=config.raft_heartbeat_ticks,
-                # Of what the store itself proposes: a merge carries up to 4 MiB of another region's entries.
-                max_entry_bytes=max(config.raft_entry_max_size, commands.MAX_ENTRY_BYTES),
-                max_bytes_per_msg=config.raft_max_size_per_msg,
-                max_inflight_msgs=config.raft_max_inflight_msgs,
-                applied=storage.apply_state.applied_index,
-                restarted=restarted,
-                # A lease counted in ticks is believed only together with the clock, which the store loop looks at.
-                read_only_lease=False,
-            ),
-            storage,
-            rng,
-        )
-        self.applier = Applier(storage, lambda: self.node)
+        self.node = RawNode(_raft_config(peer_id, storage, config, restarted=restarted), storage, rng)
+        self.applier = Applier(storage, lambda: self.node, fail)
         self.pending_writes: list[PendingWrite] = []
         self.proposals: deque[Proposal] = deque()
         self.reads: dict[bytes, asyncio.Future[None]] = {}
         self.read_waits: list[_ReadWait] = []
+        self.read_progress = ReadProgress()
         self.snapshot: SnapshotProgress | None = None
         self.unsynced = 0
         self.destroyed = False
@@ -169,6 +167,7 @@ class Peer:
         self.pending: set[int] = set()
         """Followers reported to PD as lagging; PD hears at once when one has caught up."""
         self._config = config
+        self._budget = budget or WriteBudget(config.max_pending_write_bytes)
         self._lease_from = 0
         """No local reads until this index is applied: other replicas may apply a split earlier and write to its parts."""
         self._read_number = rng.getrandbits(48)  # so that an answer to an earlier life of this peer fits no new read
@@ -219,13 +218,23 @@ class Peer:
 
     def _leads_alone(self) -> bool:
         """Whether no other peer can have committed anything that this leader has not."""
+        if self._fail.armed and self._fail.hit("lease_lost") is not None:
+            return False
+        return self.is_complete() and self.node.in_lease()
+
+    def is_complete(self) -> bool:
+        """Whether a leader has applied every write that was ever answered in its range, if nobody leads after it yet."""
+        storage = self.storage
         return (
             self.is_leader
-            and self.storage.merge is None
-            and self.storage.applied_term == self.node.term
-            and self.storage.apply_state.applied_index >= self._lease_from
-            and self.node.in_lease()
+            and storage.merge is None
+            and storage.applied_term == self.node.term
+            and storage.apply_state.applied_index >= self._lease_from
         )
+
+    def safe_ts(self) -> int:
+        """Up to which timestamp this replica can be read without asking anybody; 0 for not at all."""
+        return self.read_progress.safe_ts(self.storage.apply_state.applied_index)
 
     def write(self, modifies: list[Modify], ranges: list[tuple[str, bytes, bytes]]) -> asyncio.Future[Applied]:
         """Queue a write for the next turn. Raises NotLeader, ServerIsBusy, RaftEntryTooLarge."""
@@ -236,9 +245,12 @@ class Peer:
         if len(self.pending_writes) >= self._config.max_pending_writes:
             raise ServerIsBusy(f"region {self.region.id} has {len(self.pending_writes)} writes waiting")
         size = sum([len(key) + len(value or b"") + WRITE_OVERHEAD for _, key, value in modifies])
+        size += sum([len(start) + len(end) + WRITE_OVERHEAD for _, start, end in ranges])
         if size > self._config.raft_entry_max_size:
             raise RaftEntryTooLarge(self.region.id, size)
+        self._budget.check(size)
         future: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
+        self._budget.hold(size, future)
         version = self.region.region_epoch.version
         self.pending_writes.append(PendingWrite(modifies, ranges, size, version, future))
         return future
@@ -251,10 +263,10 @@ class Peer:
             if stale.version != version:
                 fail([stale.future], EpochNotMatch(f"region {self.region.id} was split meanwhile", (self.region,)))
         self.pending_writes = []
-        at = 0
+        at, shared_bytes = 0, min(MERGED_WRITE_MAX_BYTES, self._config.raft_entry_max_size)
         while at < len(pending):
             size, end = pending[at].size, at + 1
-            while end < len(pending) and size + pending[end].size <= MERGED_WRITE_MAX_BYTES:
+            while end < len(pending) and size + pending[end].size <= shared_bytes:
                 size += pending[end].size
                 end += 1
             group = pending[at:end]
@@ -337,12 +349,17 @@ class Peer:
         """
         if not self._leads_alone():
             return self.read_index()
+        self._check_reads()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.read_waits.append(_ReadWait(self.node.committed, future))
+        if self.node.committed <= self._readable_index():  # applied since the caller looked; no apply may follow
+            future.set_result(None)
+        else:
+            self.read_waits.append(_ReadWait(self.node.committed, future))
         return future
 
     def read_index(self) -> asyncio.Future[None]:
         """Ask for a confirmed read; done when this peer's state is new enough. Raises region errors."""
+        self._check_reads()
         self._read_number += 1
         context = self.peer_id.to_bytes(8, "big") + self._read_number.to_bytes(8, "big")
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -355,6 +372,11 @@ class Peer:
         self.reads[context] = future
         future.add_done_callback(lambda _: self.reads.pop(context, None))
         return future
+
+    def _check_reads(self) -> None:
+        waiting = len(self.reads) + len(self.read_waits)
+        if waiting >= self._config.max_pending_reads:
+            raise ServerIsBusy(f"region {self.region.id} has {waiting} reads waiting")
 
     def _readable_index(self) -> int:
         """Up to where this peer's data can be read: nowhere while a snapshot replaces it."""
@@ -369,6 +391,18 @@ class Peer:
             future.set_result(None)
         else:
             self.read_waits.append(_ReadWait(index, future))
+
+    def on_written(self, done: Iterable[tuple[asyncio.Future[Applied], Applied]]) -> None:
+        """What this turn applied is in the database: answer those who proposed it, and the reads that it lets through."""
+        self.unwritten = False
+        for future, outcome in done:
+            if future.done():
+                continue
+            if outcome.error is not None:
+                future.set_exception(outcome.error)
+            else:
+                future.set_result(outcome)
+        self.on_applied()
 
     def on_applied(self) -> None:
         """The apply index moved: answer the reads it reaches."""
@@ -406,6 +440,22 @@ class Peer:
             if not future.done():
                 future.set_exception(error)
         self.pending_writes, self.reads, self.read_waits = [], {}, []
+
+
+def _raft_config(peer_id: int, storage: PeerStorage, config: RaftstoreConfig, *, restarted: bool) -> RaftConfig:
+    return RaftConfig(
+        id=peer_id,
+        election_ticks=config.raft_election_timeout_ticks,
+        heartbeat_ticks=config.raft_heartbeat_ticks,
+        max_entry_bytes=config.raft_entry_max_size,
+        max_bytes_per_msg=config.raft_max_size_per_msg,
+        max_inflight_msgs=config.raft_max_inflight_msgs,
+        max_pending_reads=config.max_pending_reads,
+        applied=storage.apply_state.applied_index,
+        restarted=restarted,
+        # A lease counted in ticks is believed only together with the clock, which the store loop looks at.
+        read_only_lease=False,
+    )
 
 
 def ignore_outcome(future: asyncio.Future[Applied]) -> None:

@@ -20,7 +20,7 @@ from tikv_py.engine.port import CF_DEFAULT, CF_RAFT, Engine, WriteBatch
 from tikv_py.raft.errors import LogCompacted, LogUnavailable, SnapshotTemporarilyUnavailable
 from tikv_py.raft.messages import ConfState, Entry, HardState, Snapshot
 from tikv_py.raft.storage import limit_bytes
-from tikv_py.raftstore import codec, keys
+from tikv_py.raftstore import codec, damage, keys
 from tikv_py.raftstore.entry_cache import CacheBudget, EntryCache
 
 RAFT_INIT_LOG_TERM = 5
@@ -42,9 +42,9 @@ class ApplyState:
         return state.SerializeToString()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> ApplyState:
-        """The inverse of `to_bytes`."""
-        state = serverpb.RaftApplyState.FromString(data)
+    def from_bytes(cls, data: bytes, region_id: int = 0) -> ApplyState:
+        """The inverse of `to_bytes`. Raises DataCorruption, which names the region."""
+        state = damage.parsed(serverpb.RaftApplyState, data, region_id, "apply state")
         return cls(state.applied_index, state.truncated_state.index, state.truncated_state.term)
 
 
@@ -73,11 +73,11 @@ def region_state_bytes(
 
 
 def load_raft_state(raft_db: Engine, region_id: int) -> tuple[HardState, int] | None:
-    """(hard state, last index) of a region, or None."""
+    """(hard state, last index) of a region, or None. Raises DataCorruption."""
     data = raft_db.get(CF_DEFAULT, keys.raft_state_key(region_id))
     if data is None:
         return None
-    state = serverpb.RaftLocalState.FromString(data)
+    state = damage.parsed(serverpb.RaftLocalState, data, region_id, "raft state")
     hard = state.hard_state
     return HardState(hard.term, hard.vote, hard.commit), state.last_index
 
@@ -134,20 +134,28 @@ class PeerStorage:
     def load(
         cls, raft_db: Engine, kv_db: Engine, region: metapb_pb2.Region, budget: CacheBudget | None = None
     ) -> PeerStorage:
-        """Read a peer's states; a peer without any is uninitialized and waits for a snapshot."""
+        """Read a peer's states; a peer without any is uninitialized and waits for a snapshot. Raises DataCorruption."""
         data = kv_db.get(CF_RAFT, keys.apply_state_key(region.id))
-        apply_state = ApplyState.from_bytes(data) if data is not None else ApplyState()
+        apply_state = ApplyState()
+        if data is not None:
+            apply_state = ApplyState.from_bytes(data, region.id)
         raft_state = load_raft_state(raft_db, region.id)
         if data is not None:
             raft_state = _with_initial_log(raft_state, apply_state)
         hard_state, last = raft_state or (HardState(), 0)
-        invariant(
-            last >= apply_state.applied_index,
-            f"region {region.id}: applied index {apply_state.applied_index} is past the log's end {last}: synced log is lost",
-        )
+        if last < apply_state.applied_index:
+            raise damage.damaged(
+                region.id,
+                f"applied index {apply_state.applied_index} is past the log's end {last}: synced log is lost",
+            )
+        if hard_state.commit > last:
+            raise damage.damaged(region.id, f"index {hard_state.commit} is committed, past the log's end {last}")
         if hard_state.commit < apply_state.applied_index:
             hard_state = HardState(hard_state.term, hard_state.vote, apply_state.applied_index)
         storage = cls(raft_db, region, apply_state, hard_state, last, 0, 0, cache=EntryCache(budget))
+        damage.check_log(
+            raft_db, region.id, storage.first_index(), last, (apply_state.applied_index, hard_state.commit)
+        )
         storage.last_term = storage.term(last)
         storage.applied_term = storage.term(apply_state.applied_index)
         return storage
@@ -193,9 +201,12 @@ class PeerStorage:
             step = min(high, low + 256)
             pairs = self.raft_db.scan(CF_DEFAULT, keys.log_key(region_id, low), keys.log_key(region_id, step))
             invariant(
-                len(pairs) == step - low, f"region {region_id}: entries {low}..{step} are missing from the raft log"
+                len(pairs) == step - low,
+                f"region {region_id}: of entries {low} to {step - 1} only {len(pairs)} are in the raft log; {damage.ADVICE}",
             )
-            batch = [codec.entry_from_pb(eraftpb_pb2.Entry.FromString(data)) for _, data in pairs]
+            batch = [
+                codec.entry_from_pb(damage.parsed(eraftpb_pb2.Entry, data, region_id, "raft log")) for _, data in pairs
+            ]
             out += batch
             size += sum([len(entry.data) for entry in batch])
             low = step

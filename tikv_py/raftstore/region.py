@@ -104,6 +104,9 @@ def change_peers(region: metapb_pb2.Region, changes: list[cmdpb.ChangePeerReques
         raise AdminRefused(f"region {region.id} is in a joint state; leave it first")
     for change in changes:
         _change_peer(changed, change, joint=joint)
+    if joint and not any(peer.role in (INCOMING_VOTER, DEMOTING_VOTER) for peer in changed.peers):
+        # The core would be in a joint configuration that the roles do not show, and nobody would leave it.
+        raise AdminRefused(f"several changes of region {region.id} at once must change a voter; make them one by one")
     changed.region_epoch.conf_ver += len(changes)
     return changed
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 from core_py.errors import DbError, RpcError
 from core_py.failpoints import UNARMED, FailPoints
-from core_py.ports import Channel, StreamCall, Transport, methods_of
+from core_py.ports import Channel, Method, StreamCall, Transport, methods_of
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
 from protos.grpc_health import health_pb2
@@ -77,6 +78,33 @@ class _StoreLink:
             self._sending = []
 
 
+class StoreCalls:
+    """Calls to other stores, over connections that are kept. One call per store at a time."""
+
+    def __init__(self, transport: Transport, resolve: AddressResolver) -> None:
+        self._transport = transport
+        self._resolve = resolve
+        self._channels: dict[int, Channel] = {}
+
+    async def call(self, store_id: int, method: Method, request: Any, timeout_s: float) -> Any:
+        """The answer. Raises DbError; the next call then asks for the store's address again."""
+        try:
+            channel = self._channels.get(store_id)
+            if channel is None:
+                channel = self._channels[store_id] = self._transport.connect(await self._resolve(store_id))
+            return await channel.unary(method, request, timeout_s=timeout_s)
+        except DbError:
+            broken = self._channels.pop(store_id, None)
+            if broken is not None:
+                await broken.close()
+            raise
+
+    async def close(self) -> None:
+        """End the connections."""
+        while self._channels:
+            await self._channels.popitem()[1].close()
+
+
 class RaftRouter:
     """Sends to every other store. `resolve` gives a store's address; `on_unreachable` hears of losses."""
 
@@ -90,14 +118,18 @@ class RaftRouter:
         *,
         max_snapshots: int = 4,
         fail: FailPoints = UNARMED,
+        on_full: Callable[[], None] = lambda: None,
     ) -> None:
         self.transport = transport
         self.fail = fail
         self.metadata = (("source_store_id", str(store_id)),)
         self.resolve = resolve
         self.on_unreachable = on_unreachable
+        self._on_full = on_full
         self._links: dict[int, _StoreLink] = {}
-        self._probes: dict[int, Channel] = {}
+        self._probes = StoreCalls(transport, resolve)
+        self.checks = StoreCalls(transport, resolve)
+        """For asking stores whom they follow."""
         self._scope = TaskScope("raft router", on_failure=on_failure)
         self._snapshots = asyncio.Semaphore(max_snapshots)
 
@@ -111,22 +143,17 @@ class RaftRouter:
             link = self._links[store_id] = _StoreLink(self, store_id)
             self._scope.spawn(link.run(), name=f"raft link to store {store_id}")
         if len(link.queue) >= QUEUE_MAX or (fail.armed and fail.hit("raft_queue_full") is not None):
+            self._on_full()
             self.on_unreachable(store_id, [message.region_id])
             return
         link.queue.append(message)
         link.wake.set()
 
     async def is_alive(self, store_id: int, timeout_s: float) -> bool:
-        """Whether a store answers the public health check. One call per store at a time."""
+        """Whether a store answers the public health check. One question per store at a time."""
         try:
-            channel = self._probes.get(store_id)
-            if channel is None:
-                channel = self._probes[store_id] = self.transport.connect(await self.resolve(store_id))
-            answer = await channel.unary(HEALTH["Check"], health_pb2.HealthCheckRequest(), timeout_s=timeout_s)
+            answer = await self._probes.call(store_id, HEALTH["Check"], health_pb2.HealthCheckRequest(), timeout_s)
         except DbError:
-            broken = self._probes.pop(store_id, None)
-            if broken is not None:
-                await broken.close()
             return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
@@ -164,5 +191,5 @@ class RaftRouter:
     async def close(self) -> None:
         """Stop sending."""
         await self._scope.close()
-        while self._probes:
-            await self._probes.popitem()[1].close()
+        await self._probes.close()
+        await self.checks.close()

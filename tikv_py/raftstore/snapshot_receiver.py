@@ -65,6 +65,9 @@ class SnapshotReceiver:
                     await self._add(stage, chunk.data)
             if message is None or stage is None or not stage.complete:
                 raise StatusError("INVALID_ARGUMENT", "the snapshot stream ended early")
+            fail = self._store.fail
+            if fail.armed and (reason := await fail.reach("snapshot_received")) is not None:
+                raise StatusError("UNAVAILABLE", f"failpoint: {reason}")
             delivered = True
             self._waiting.add(stage.region.id)
             self._store.deliver(message)
@@ -79,6 +82,9 @@ class SnapshotReceiver:
                 self._discard([stage])
 
     async def _add(self, stage: StagedSnapshot, chunk: bytes) -> None:
+        fail = self._store.fail
+        if fail.armed and (reason := await fail.reach("snapshot_receive_chunk")) is not None:
+            raise StatusError("UNAVAILABLE", f"failpoint: {reason}")
         await self._rate.take(len(chunk))
         before = stage.received_bytes
         await self._store.workers.run(stage.add, chunk)

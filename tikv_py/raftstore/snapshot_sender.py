@@ -87,6 +87,9 @@ class SnapshotSender:
             raise SnapshotTemporarilyUnavailable(
                 f"the last snapshot for peer {to} failed; the next is in {wait_s:.1f} s"
             )
+        fail = store.fail
+        if fail.armed and (reason := fail.hit("snapshot_make")) is not None:
+            raise SnapshotTemporarilyUnavailable(f"failpoint: {reason}")
         if peer.storage.merge is not None:  # no replica needs one: each has the log up to the merge
             raise SnapshotTemporarilyUnavailable(f"region {region.id} is being merged")
         if len(self._made) + self._sending >= store.config.snap_max_pending:

@@ -80,6 +80,8 @@ class SnapshotManager:
         store = self._store
         data = serverpb.RaftSnapshotData.FromString(message.message.snapshot.data)
         region, ending = data.region, merge_rules.sources(data.merged_records)
+        if store.fail.armed and store.fail.hit("snapshot_refuse") is not None:
+            return False
         if peer.snapshot is not None or is_older(region.region_epoch, peer.region.region_epoch):
             return False
         if merge.is_outrun(store.merged.values(), region):
@@ -101,6 +103,8 @@ class SnapshotManager:
         data = serverpb.RaftSnapshotData.FromString(snapshot.data)
         region, records, meta = data.region, tuple(data.merged_records), snapshot.meta
         storage, store = peer.storage, self._store
+        if store.fail.armed:
+            store.fail.hit("snapshot_begin")
         stage = self._receiver.claim(region.id)
         invariant(stage is not None, f"region {region.id}: a snapshot was accepted without its data")
         assert stage is not None
@@ -112,6 +116,8 @@ class SnapshotManager:
             if source is not None:
                 peer.snapshot.ended.append(lifecycle.end(store, source, source.region, region, holds_range=True))
         peer.fail_proposals()
+        peer.applier.locks = None
+        peer.read_progress.reset()
         storage.reset_to_snapshot(raft_batch, meta.index, meta.term)
         storage.region, storage.merge, storage.merged_records = region, None, records
         store.closed.discard(region.id)
@@ -125,6 +131,8 @@ class SnapshotManager:
         gone = [progress.old_region, *progress.ended]
         holders = [other.region for other in store.peers.values() if other is not peer and other.storage.is_initialized]
         await self._replace_data(self._pending.pop(peer.region.id), progress.ended, _ranges(peer.region, gone, holders))
+        if store.fail.armed:
+            await store.fail.reach("snapshot_before_answer")
         for ended in progress.ended:
             del store.unsettled[ended.id]
         peer.snapshot = None
@@ -183,13 +191,19 @@ class SnapshotManager:
         self, pending: PendingSnapshot, ended: list[metapb_pb2.Region], ranges: list[tuple[bytes, bytes]]
     ) -> None:
         """Put the staged data into the place of what `ranges` hold; regions that `ended` in this one get their tombstones."""
-        store, region = self._store, pending.region
+        store, region, fail = self._store, pending.region, self._store.fail
+        if fail.armed:
+            await fail.reach("snapshot_before_clear")
         batch = store.kv_db.batch()
         for start, end in ranges:
             for cf in DATA_CFS:
                 batch.delete_range(cf, start, end)
         store.kv_db.write(batch)
+        if fail.armed:
+            await fail.reach("snapshot_before_ingest")
         await store.workers.run(store.kv_db.ingest_staged, pending.runs)
+        if fail.armed:
+            await fail.reach("snapshot_before_region_state")
         batch = store.kv_db.batch()
         local = region_state_bytes(region, serverpb.Normal, merged_records=pending.merged_records)
         batch.put(CF_RAFT, keys.region_state_key(region.id), local)
@@ -200,6 +214,8 @@ class SnapshotManager:
             lifecycle.put_tombstone(batch, one, region)
         store.kv_db.write(batch)
         await store.workers.sync(store.kv_db.sync_wal)
+        if fail.armed:
+            await fail.reach("snapshot_before_unmark")
         raft_batch = store.raft_db.batch()
         raft_batch.delete(CF_DEFAULT, keys.pending_snapshot_key(region.id))
         for one in ended:
@@ -207,6 +223,8 @@ class SnapshotManager:
         store.raft_db.write(raft_batch)
         # A marker that came back after a loss of power would miss its runs.
         await store.workers.sync(store.raft_db.sync_wal)
+        if fail.armed:
+            await fail.reach("snapshot_before_drop")
         await store.workers.run(_drop_staged, store.kv_db, [name for name, _ in pending.runs])
 
 

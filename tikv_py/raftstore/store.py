@@ -15,11 +15,15 @@ must not count a lease in ticks that did not happen.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+from google.protobuf.message import DecodeError
+
+from core_py.errors import InvariantViolation, StorageError
 from core_py.failpoints import FailPoints
 from core_py.ports import Clock, Random, Workers
-from core_py.region_errors import RegionNotFound, RegionNotInitialized
+from core_py.region_errors import RegionNotFound, RegionNotInitialized, ServerIsBusy
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
 from protos.kvproto import metapb_pb2
@@ -28,36 +32,20 @@ from tikv_py.engine.port import CF_DEFAULT, Engine
 from tikv_py.failpoints import POINTS
 from tikv_py.raft.messages import Entry, Message, MsgType, StateRole
 from tikv_py.raft.ready import Ready
-from tikv_py.raftstore import codec, keys, lifecycle, merge
+from tikv_py.raftstore import codec, damage, keys, lifecycle, merge
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings
 from tikv_py.raftstore.consistency import ConsistencyChecks
 from tikv_py.raftstore.early_votes import EarlyVotes
 from tikv_py.raftstore.entry_cache import CacheBudget
 from tikv_py.raftstore.hibernation import Hibernation
+from tikv_py.raftstore.inbox import Inbox
+from tikv_py.raftstore.listener import StoreListener
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.router import RaftRouter
 from tikv_py.raftstore.snapshots import SnapshotManager
 from tikv_py.raftstore.turn import Answers, Turn, Unsynced
-
-
-class StoreListener:
-    """What the rest of the store hears from the loop. The default hears nothing."""
-
-    def on_role_change(self, peer: Peer) -> None:
-        """A peer gained or lost leadership."""
-
-    def on_region_change(self, peer: Peer) -> None:
-        """A leader's region was split or changed members."""
-
-    def on_split(self, regions: list[metapb_pb2.Region], *, is_leader: bool) -> None:
-        """A region was split into these."""
-
-    def on_destroy(self, region_id: int) -> None:
-        """A peer is gone from this store."""
-
-    def on_apply(self, peer: Peer, entries: int) -> None:
-        """Entries were applied."""
+from tikv_py.raftstore.write_budget import WriteBudget
 
 
 class Store:
@@ -97,16 +85,19 @@ class Store:
         self.unsettled: dict[int, metapb_pb2.Region | None] = {}
         """Regions whose birth or death is not durable yet, with the range they hold (see `lifecycle`)."""
         self.started = False
+        self.broken: StorageError | None = None
+        """A database failed: memory is ahead of the disk, so nothing may be answered any more. The process is to end."""
         self.may_have_promised = False
         """Peers of this store may have told leaders before its start that they would not vote for others."""
         election_timeout_s = float(config.raft_base_tick_interval) * config.raft_election_timeout_ticks
         self.early_votes = EarlyVotes(election_timeout_s)
         self.hibernation = Hibernation(self)
         self.entry_cache = CacheBudget(config.raft_entry_cache_size)
+        self.write_budget = WriteBudget(config.max_pending_write_bytes)
         self.snapshots = SnapshotManager(self, snapshots or SnapshotSettings())
         self.consistency = ConsistencyChecks(self)
         self.scope = TaskScope("store", on_failure=on_failure)
-        self._inbox: list[serverpb.RaftMessage] = []
+        self._inbox = Inbox(config.notify_capacity, config.max_inbox_bytes)
         self._dirty: set[int] = set()
         self._wake = asyncio.Event()
         self._unsynced: list[Unsynced] = []
@@ -137,8 +128,10 @@ class Store:
 
     def deliver(self, message: serverpb.RaftMessage) -> None:
         """A raft message arrived."""
-        self._inbox.append(message)
-        self._wake.set()
+        if self._inbox.add(message):
+            self._wake.set()
+        else:
+            self.listener.on_channel_full("store")
 
     def activate(self, region_id: int) -> None:
         """The peer has work (a proposal, a read, an answer)."""
@@ -182,11 +175,23 @@ class Store:
             self._wake.set()
 
     async def _run(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            self._turn()
-            await asyncio.sleep(0)  # let arrivals of this moment share the next turn
+        with self._breaking():
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                if self.fail.armed:
+                    await self.fail.reach("raft_before_turn")
+                self._turn()
+                await asyncio.sleep(0)  # let arrivals of this moment share the next turn
+
+    @contextmanager
+    def _breaking(self) -> Iterator[None]:
+        """What a failing database does to the store."""
+        try:
+            yield
+        except StorageError as error:
+            self.broken = error
+            raise
 
     async def _run_ticks(self) -> None:
         interval = float(self.config.raft_base_tick_interval)
@@ -198,11 +203,7 @@ class Store:
     async def _run_log_gc(self) -> None:
         while True:
             await asyncio.sleep(float(self.config.raft_log_gc_tick_interval))
-            self.hibernation.wake_long_sleepers()
-            for region_id in list(self.hibernation.awake):
-                peer = self.peers[region_id]
-                lifecycle.propose_log_gc(self, peer)
-                lifecycle.ask_whether_removed(self, peer)
+            lifecycle.tend(self)
 
     async def _run_sync(self) -> None:
         while True:
@@ -210,9 +211,14 @@ class Store:
             self._sync_wake.clear()
             pending, self._unsynced = self._unsynced, []
             must_sync, self._must_sync = self._must_sync, False
+            if self.fail.armed:
+                await self.fail.reach("raft_before_sync")
             if must_sync:
-                await self.workers.sync(self.raft_db.sync_wal)
+                with self._breaking():
+                    await self.workers.sync(self.raft_db.sync_wal)
                 self.syncs += 1
+            if self.fail.armed:
+                await self.fail.reach("raft_after_sync")
             for one in pending:
                 self._persisted(one)
             self._wake.set()
@@ -233,38 +239,50 @@ class Store:
     def _turn(self) -> None:
         self.turns += 1
         self.catch_up()
-        inbox, self._inbox = self._inbox, []
-        for message in inbox:
+        for message in self._inbox.take():
             lifecycle.handle_message(self, message)
+        if self.fail.armed:
+            self.fail.hit("raft_before_collect")
         turn = Turn(self.raft_db.batch(), self.kv_db.batch())
         dirty, self._dirty = sorted(self._dirty), set()
         for region_id in dirty:
             peer = self.peers.get(region_id)
             if peer is None or peer.snapshot is not None:
                 continue
-            if peer.pending_writes:
-                peer.propose_pending()
-            rounds = 0
-            while peer.node.has_ready() and peer.snapshot is None and not peer.destroyed:
-                self._collect(peer, peer.node.ready(), turn)
-                rounds += 1
-                if rounds >= 16:  # the rest takes another turn, so that one region does not starve the others
-                    self._dirty.add(region_id)
-                    self._wake.set()
-                    break
+            try:
+                self._work(peer, turn)
+            except InvariantViolation as error:
+                raise damage.broken_peer(peer, error) from error
         self.snapshots.end_turn()
         self._write(turn)
 
+    def _work(self, peer: Peer, turn: Turn) -> None:
+        if peer.pending_writes:
+            peer.propose_pending()
+        rounds = 0
+        while peer.node.has_ready() and peer.snapshot is None and not peer.destroyed:
+            self._collect(peer, peer.node.ready(), turn)
+            rounds += 1
+            if rounds >= 16:  # the rest takes another turn, so that one region does not starve the others
+                self._dirty.add(peer.region.id)
+                self._wake.set()
+                break
+
     def _write(self, turn: Turn) -> None:
+        if self.fail.armed:
+            self.fail.hit("raft_before_write")
         self.raft_db.write(turn.raft_batch)
         if turn.unsynced:
             self._unsynced += turn.unsynced
             self._must_sync |= turn.must_sync
             self._sync_wake.set()
+        if self.fail.armed:
+            self.fail.hit("apply_before_write")
         self.kv_db.write(turn.kv_batch)
+        if self.fail.armed:
+            self.fail.hit("apply_before_answer")
         for peer, done in turn.answers:
-            peer.unwritten = False
-            self._answer(peer, done)
+            peer.on_written(done)
         for peer in turn.closed:
             merge.pursue(self, peer)
 
@@ -302,7 +320,10 @@ class Store:
         peer.unwritten = True
         for entry in entries:
             proposal = peer.take_proposal(entry.index, entry.term)
-            outcome = peer.applier.apply(turn.kv_batch, entry, None if proposal is None else proposal.local)
+            try:
+                outcome = peer.applier.apply(turn.kv_batch, entry, None if proposal is None else proposal.local)
+            except DecodeError as error:
+                raise damage.unreadable_entry(peer, entry, error) from error
             storage.apply_state.applied_index = entry.index
             storage.applied_term = entry.term
             peer.count_written(outcome)
@@ -340,19 +361,13 @@ class Store:
         if outcome.compact_to is not None:
             self.scope.spawn(self._truncate_log(peer, outcome.compact_to[0]), name="log truncation")
 
-    def _answer(self, peer: Peer, done: list[tuple[asyncio.Future[Applied], Applied]]) -> None:
-        for future, outcome in done:
-            if future.done():
-                continue
-            if outcome.error is not None:
-                future.set_exception(outcome.error)
-            else:
-                future.set_result(outcome)
-        peer.on_applied()
-
     async def _truncate_log(self, peer: Peer, index: int) -> None:
         """Delete log entries, after what they did is durable in the kv database."""
+        if self.fail.armed:
+            await self.fail.reach("log_cut_before_sync")
         await self.workers.sync(self.kv_db.sync_wal)
+        if self.fail.armed:
+            await self.fail.reach("log_cut_before_delete")
         if peer.destroyed:
             return
         region_id = peer.region.id
@@ -362,6 +377,8 @@ class Store:
         peer.storage.cache.trim(index)
 
     def _role_changed(self, peer: Peer) -> None:
+        if self.fail.armed:
+            self.fail.hit("role_change")
         peer.on_role_change()
         if peer.node.role in (StateRole.LEADER, StateRole.FOLLOWER):
             get_logger().info(
@@ -380,10 +397,7 @@ class Store:
             if target is None:
                 self.snapshots.not_sent(peer.region.id, message.to)
                 continue
-            wire = serverpb.RaftMessage(region_id=peer.region.id)
-            wire.from_peer.CopyFrom(peer.meta())
-            wire.to_peer.CopyFrom(target)
-            wire.region_epoch.CopyFrom(peer.region.region_epoch)
+            wire = envelope(peer, target)
             if lifecycle.is_initial(message):
                 wire.start_key, wire.end_key = peer.region.start_key, peer.region.end_key
             wire.message.CopyFrom(codec.message_to_pb(message))
@@ -394,15 +408,18 @@ class Store:
 
     def send_extra(self, peer: Peer, target: metapb_pb2.Peer, extra: serverpb.ExtraMessage) -> None:
         """Send a message that is not the Raft node's; it tells the peer's term."""
-        wire = serverpb.RaftMessage(region_id=peer.region.id, extra_msg=extra)
+        wire = envelope(peer, target)
+        wire.extra_msg.CopyFrom(extra)
         wire.message.term = peer.node.term
-        wire.from_peer.CopyFrom(peer.meta())
-        wire.to_peer.CopyFrom(target)
-        wire.region_epoch.CopyFrom(peer.region.region_epoch)
         self.router.send(target.store_id, wire)
 
     def find(self, region_id: int) -> Peer:
-        """The peer of a region. Raises RegionNotFound, RegionNotInitialized while a split is bringing it up."""
+        """The peer of a region.
+
+        Raises RegionNotFound, RegionNotInitialized while a split is bringing it up, ServerIsBusy on a broken store.
+        """
+        if self.broken is not None:
+            raise ServerIsBusy(f"store {self.store_id} is stopping: {self.broken.message}")
         peer = self.peers.get(region_id)
         if peer is None:
             if region_id in self.unsettled and region_id not in self.tombstones:
@@ -427,3 +444,12 @@ class Store:
         future = propose(peer)
         self.activate(region_id)
         return await future
+
+
+def envelope(peer: Peer, target: metapb_pb2.Peer) -> serverpb.RaftMessage:
+    """A message from a peer to another of its region, empty yet."""
+    wire = serverpb.RaftMessage(region_id=peer.region.id)
+    wire.from_peer.CopyFrom(peer.meta())
+    wire.to_peer.CopyFrom(target)
+    wire.region_epoch.CopyFrom(peer.region.region_epoch)
+    return wire

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +14,7 @@ import typer
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from core_py.errors import DbError
+from core_py.errors import DbError, StorageError
 from core_py.runtime import cli, lifecycle
 from core_py.runtime.clock import SystemClock, block
 from core_py.runtime.grpc_transport import GrpcTransport
@@ -36,13 +38,29 @@ class TikvProcess:
     """A storage node on RocksDB with its status port."""
 
     def __init__(self, settings: TikvConfig, stopper: lifecycle.Stopper) -> None:
+        self._failpoints = os.environ.get("FAILPOINTS", "")
+        if self._failpoints:
+            settings = replace(settings, debug=replace(settings.debug, failpoints=True))
         self._settings = settings
         self._registry = CollectorRegistry()
         self._workers = ThreadWorkers(settings.coprocessor.threads)
         directory = Path(settings.storage.data_dir)
-        self._kv_db = RocksEngine(str(directory / "db"), cache_bytes=settings.storage.block_cache.capacity)
+        loop = asyncio.get_running_loop()
+
+        def on_fault(error: StorageError) -> None:
+            """A database failed somewhere, perhaps in a thread, perhaps for a caller that goes on: the process must not."""
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(stopper.request, error)
+
+        self._kv_db = RocksEngine(
+            str(directory / "db"), cache_bytes=settings.storage.block_cache.capacity, on_fault=on_fault
+        )
         self._raft_db = RocksEngine(
-            str(directory / "raft"), (CF_DEFAULT,), cache_bytes=RAFT_CACHE_BYTES, memtables_bytes=RAFT_MEMTABLES_BYTES
+            str(directory / "raft"),
+            (CF_DEFAULT,),
+            cache_bytes=RAFT_CACHE_BYTES,
+            memtables_bytes=RAFT_MEMTABLES_BYTES,
+            on_fault=on_fault,
         )
         ports = NodePorts(
             transport=GrpcTransport(),
@@ -60,9 +78,9 @@ class TikvProcess:
     async def start(self) -> None:
         """Serve."""
         try:
-            self._server.fail.configure_all(os.environ.get("FAILPOINTS", ""))
-            if self._server.fail.armed:
-                get_logger().warn("failpoints are armed", points=str(self._server.fail.list()))
+            self._server.fail.configure_all(self._failpoints)
+            if self._settings.debug.failpoints:
+                get_logger().warn("anybody on the network may arm failpoints", armed=str(self._server.fail.list()))
             await self._server.start()
             address = self._settings.server.status_addr
             if address:

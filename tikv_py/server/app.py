@@ -28,6 +28,7 @@ from tikv_py.server.config import TikvConfig
 from tikv_py.server.load_split_worker import LoadSplitWorker
 from tikv_py.server.metrics import StoreMetrics
 from tikv_py.server.pd_worker import DiskUse, PdWorker
+from tikv_py.server.safe_ts_worker import SafeTsWorker
 from tikv_py.server.services import NodeServices
 from tikv_py.server.split_worker import SplitWorker
 
@@ -75,6 +76,7 @@ class TikvServer:
         self._pd_worker: PdWorker | None = None
         self._splits: SplitWorker | None = None
         self._load_splits: LoadSplitWorker | None = None
+        self._safe_ts: SafeTsWorker | None = None
         self._addresses: dict[int, str] = {}
         self.address = ""
 
@@ -103,6 +105,7 @@ class TikvServer:
             self._on_failure,
             max_snapshots=config.server.concurrent_send_snap_limit,
             fail=self.fail,
+            on_full=self._metrics.channel_full.labels("raft").inc,
         )
         splits = self._splits = SplitWorker(
             store, self.pd, config.coprocessor.split_limits(), self._metrics.splits, self._on_failure
@@ -111,8 +114,13 @@ class TikvServer:
             store, splits, config.split, ports.rng, self._metrics.splits, self._on_failure
         )
         self._pd_worker = PdWorker(store, self.pd, ports.clock, self._metrics, splits, ports.disk_use, self._on_failure)
-        services = self._services = NodeServices(store, self.pd, self._metrics, ports.clock, self.registry)
-        coprocessor = CoprocessorService(services.access, ports.workers, self._metrics, ports.clock)
+        if config.resolved_ts.enable:
+            interval_s = float(config.resolved_ts.advance_ts_interval)
+            self._safe_ts = SafeTsWorker(store, self.pd, interval_s, self._metrics.resolved_ts, self._on_failure)
+        services = self._services = NodeServices(store, self.pd, self._metrics, ports.clock, self.registry, config)
+        coprocessor = CoprocessorService(
+            services.access, ports.workers, self._metrics, ports.clock, max_tasks=config.coprocessor.max_tasks
+        )
         self._listener = await ports.transport.serve(config.server.addr, services.services(coprocessor.commands()))
         self.address = config.server.advertise_addr or self._listener.address
         meta = self._meta(store_id)
@@ -122,6 +130,8 @@ class TikvServer:
         self._pd_worker.start()
         splits.start()
         self._load_splits.start()
+        if self._safe_ts is not None:
+            self._safe_ts.start()
         get_logger().info("store is serving", store=store_id, address=self.address, cluster=self.pd.cluster_id)
 
     def _meta(self, store_id: int) -> metapb_pb2.Store:
@@ -159,6 +169,8 @@ class TikvServer:
             await self._listener.stop(STOP_GRACE_S)
         if self._services is not None:
             await self._services.close()
+        if self._safe_ts is not None:
+            await self._safe_ts.stop()
         if self._load_splits is not None:
             await self._load_splits.stop()
         if self._splits is not None:

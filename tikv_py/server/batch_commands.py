@@ -2,7 +2,7 @@
 
 All commands of a received message are started in one turn of the loop, so their raft writes share an entry and a sync; all answers
 that are ready when the stream can take more go out in one message. A client that does not read its answers is not read from
-either, once `OUTBOX_MAX` answers wait for it.
+either, once `OUTBOX_MAX` of its commands run or have answers that wait for it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from protos.kvproto import tikvpb_pb2
 from tikv_py.server.dispatch import Dispatcher
 
 RESPONSES_MAX = 1024  # answers in one message
-OUTBOX_MAX = 16_384  # answers that wait for one client; no more of its requests are taken in before it reads
+OUTBOX_MAX = 16_384  # commands of one client that run or whose answers wait; then no more of its requests are taken in
 
 
 def _is_unary(method: Any) -> bool:
@@ -47,19 +47,28 @@ class _Outbox:
     def __init__(self) -> None:
         self.responses: list[Any] = []
         self.request_ids: list[int] = []
+        self.running = 0
         self.wake = asyncio.Event()
         self.space = asyncio.Event()
         self.space.set()
         self.ended = False
 
-    def add(self, field: str, request_id: int, response: Message) -> None:
-        """Queue an answer."""
+    def begin(self) -> None:
+        """A command of this stream starts; `add` ends it."""
+        self.running += 1
+        if self.running + len(self.responses) >= OUTBOX_MAX:
+            self.space.clear()
+
+    def add(self, field: str, request_id: int, response: Message | None) -> None:
+        """Queue an answer, unless there is none."""
+        self.running -= 1
+        if response is None:
+            self._make_space()
+            return
         arguments: dict[str, Any] = {field: response}
         self.responses.append(tikvpb_pb2.BatchCommandsResponse.Response(**arguments))
         self.request_ids.append(request_id)
         self.wake.set()
-        if len(self.responses) >= OUTBOX_MAX:
-            self.space.clear()
 
     def take(self) -> tikvpb_pb2.BatchCommandsResponse:
         """The next message of answers."""
@@ -68,9 +77,12 @@ class _Outbox:
         )
         del self.responses[:RESPONSES_MAX]
         del self.request_ids[:RESPONSES_MAX]
-        if len(self.responses) < OUTBOX_MAX:
-            self.space.set()
+        self._make_space()
         return message
+
+    def _make_space(self) -> None:
+        if self.running + len(self.responses) < OUTBOX_MAX:
+            self.space.set()
 
 
 class BatchCommandsService:
@@ -126,9 +138,11 @@ class BatchCommandsService:
         if field is None:
             return
         if field == "empty":
+            outbox.begin()
             outbox.add("empty", request_id, tikvpb_pb2.BatchCommandsEmptyResponse(test_id=request.empty.test_id))
             return
         name = COMMAND_OF_FIELD.get(field)
         if name is None or name not in self._supported:
             return
+        outbox.begin()
         self._dispatcher.start(name, getattr(request, field), lambda response: outbox.add(field, request_id, response))

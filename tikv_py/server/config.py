@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from core_py.runtime.config import ByteSize
+from core_py.runtime.config import ByteSize, Seconds
 from core_py.runtime.log import LogConfig
 from tikv_py.raftstore.config import LoadSplitConfig, RaftstoreConfig, SnapshotSettings
 from tikv_py.raftstore.split_check import SplitLimits
@@ -67,6 +67,8 @@ class StorageConfig:
 
     data_dir: str = "tikv-data"
     reserve_space: ByteSize = ByteSize(0)
+    scheduler_pending_write_threshold: ByteSize = ByteSize(100 << 20)
+    """Of transactional commands that wait or run; more are answered ServerIsBusy."""
     block_cache: BlockCacheConfig = field(default_factory=BlockCacheConfig)
 
 
@@ -85,6 +87,8 @@ class CoprocessorConfig:
 
     threads: int = 2
     """Worker threads for coprocessor requests and other long computations."""
+    max_tasks: int = 1024
+    """Requests that run or wait for a thread; more are answered ServerIsBusy."""
     region_max_size: ByteSize = ByteSize(144 << 20)
     region_split_size: ByteSize = ByteSize(96 << 20)
     region_max_keys: int = 1_440_000
@@ -98,6 +102,8 @@ class CoprocessorConfig:
             raise ValueError("coprocessor.region-split-size must be positive and at most region-max-size")
         if not 0 < self.region_split_keys <= self.region_max_keys:
             raise ValueError("coprocessor.region-split-keys must be positive and at most region-max-keys")
+        if self.max_tasks < 1:
+            raise ValueError("coprocessor.max-tasks must be at least 1")
         if self.batch_split_limit < 1:
             raise ValueError("coprocessor.batch-split-limit must be at least 1")
 
@@ -110,6 +116,32 @@ class CoprocessorConfig:
             self.region_split_keys,
             self.batch_split_limit,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedTsConfig:
+    """`[resolved-ts]`: how fresh stale reads can be."""
+
+    IGNORED_KEYS: ClassVar[frozenset[str]] = frozenset(
+        {"scan-lock-pool-size", "memory-quota", "incremental-scan-concurrency"}
+    )
+
+    enable: bool = True
+    advance_ts_interval: Seconds = Seconds(20.0)
+    """How often leaders advance their regions; other replicas hear of it one interval later."""
+
+    def validate(self) -> None:
+        """Raises ValueError for an interval that is none."""
+        if self.advance_ts_interval <= 0:
+            raise ValueError("resolved-ts.advance-ts-interval must be positive")
+
+
+@dataclass(frozen=True, slots=True)
+class DebugConfig:
+    """`[debug]`: what a production store must not allow."""
+
+    failpoints: bool = False
+    """Whoever reaches the server's address may arm failpoints, which lose messages, stall the store or stop it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +169,9 @@ class TikvConfig:
     raftstore: RaftstoreConfig = field(default_factory=RaftstoreConfig)
     coprocessor: CoprocessorConfig = field(default_factory=CoprocessorConfig)
     split: LoadSplitConfig = field(default_factory=LoadSplitConfig)
+    resolved_ts: ResolvedTsConfig = field(default_factory=ResolvedTsConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    debug: DebugConfig = field(default_factory=DebugConfig)
 
     def validate(self) -> None:
         """Raises ValueError for settings that cannot work."""

@@ -2,7 +2,9 @@
 
 It looks past raft at what the databases hold, with the engine's own keys (data keys begin with `z`). What may take long reads a
 frozen view in slices on the worker threads, so that the loop goes on; only `SCANS_MAX` such calls run at once. Failures are
-gRPC statuses: NOT_FOUND, INVALID_ARGUMENT, FAILED_PRECONDITION (not the leader), RESOURCE_EXHAUSTED.
+gRPC statuses: NOT_FOUND, INVALID_ARGUMENT, FAILED_PRECONDITION (not the leader), RESOURCE_EXHAUSTED, PERMISSION_DENIED.
+
+Failpoints can stop the store, and the port has no authentication: they are armed here only if `[debug]` says so.
 """
 
 from __future__ import annotations
@@ -24,8 +26,11 @@ from tikv_py.debug.mvcc_scan import mvcc_view, scan_mvcc
 from tikv_py.engine.port import CF_WRITE, DATA_CFS, Engine
 from tikv_py.raftstore import consistency
 from tikv_py.raftstore.store import Store
+from tikv_py.server.config import DebugConfig
 
 T = TypeVar("T")
+
+ReadProgressHandler = Callable[[debugpb.GetRegionReadProgressRequest], Awaitable[debugpb.GetRegionReadProgressResponse]]
 
 SCANS_MAX = 4
 SLICE_PAIRS = 2048
@@ -45,10 +50,19 @@ _STATUS: tuple[tuple[type[DbError], str], ...] = (
 class DebugService:
     """The handlers, over one store."""
 
-    def __init__(self, store: Store, cluster_id: int, registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        store: Store,
+        cluster_id: int,
+        registry: CollectorRegistry,
+        config: DebugConfig,
+        read_progress: ReadProgressHandler,
+    ) -> None:
         self._store = store
+        self._config = config
         self._cluster_id = cluster_id
         self._registry = registry
+        self._read_progress = read_progress
         self._inspector = Inspector(store.raft_db, store.kv_db)
         self._scans = 0
 
@@ -70,6 +84,7 @@ class DebugService:
             "GetStoreInfo": self._store_info,
             "GetClusterInfo": self._cluster_info,
             "GetAllRegionsInStore": self._all_regions,
+            "GetRegionReadProgress": self._read_progress,
         }
         handlers: dict[str, Handler] = {name: _with_statuses(handler) for name, handler in unary.items()}
         handlers["ScanMvcc"] = self._scan_mvcc
@@ -126,6 +141,12 @@ class DebugService:
         return debugpb.CompactResponse()
 
     async def _inject(self, request: debugpb.InjectFailPointRequest) -> debugpb.InjectFailPointResponse:
+        if not self._config.failpoints:
+            raise StatusError(
+                "PERMISSION_DENIED",
+                "failpoints are off on this store; start it with `failpoints = true` under [debug] in its configuration,"
+                " or with FAILPOINTS in its environment",
+            )
         self._store.fail.configure(request.name, request.actions)
         return debugpb.InjectFailPointResponse()
 

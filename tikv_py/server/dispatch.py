@@ -26,7 +26,8 @@ from tikv_py.server.metrics import StoreMetrics
 
 TASKS_MAX = 20_000  # commands running in tasks; more are answered ServerIsBusy
 
-Done = Callable[[Message], None]
+Done = Callable[[Message | None], None]
+"""Gets a batched command's response, or None when there will be none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Dispatcher:
         self._clock = clock
         self._metrics = metrics
         self._scope = TaskScope("commands", on_failure=lambda _error: None)  # `_run` answers every failure itself
+        self._unary = 0
         self._durations = {name: metrics.grpc_duration.labels(name) for name in commands}
         self._failures = {name: metrics.grpc_fail.labels(name) for name in commands}
 
@@ -60,7 +62,12 @@ class Dispatcher:
         try:
             response = None if command.now is None else command.now(request)
             if response is None:
-                response = await command.run(request)
+                self._check_room()
+                self._unary += 1
+                try:
+                    response = await command.run(request)
+                finally:
+                    self._unary -= 1
         except DbError as error:
             response = self._failure(command, error)
             if response is None:
@@ -90,8 +97,7 @@ class Dispatcher:
                 if future is not None:
                     future.add_done_callback(lambda written: self._written(command, written, began, done))
                     return
-            if len(self._scope) >= TASKS_MAX:
-                raise ServerIsBusy(f"{TASKS_MAX} commands are running")
+            self._check_room()
         except DbError as error:
             self._answer_failure(command, error, done)
             return
@@ -100,8 +106,14 @@ class Dispatcher:
             return
         self._scope.spawn(self._run(command, request, began, done), name=name)
 
+    def _check_room(self) -> None:
+        running = len(self._scope) + self._unary
+        if running >= TASKS_MAX:
+            raise ServerIsBusy(f"{running} commands are running")
+
     def _written(self, command: Command, written: asyncio.Future[Applied], began: float, done: Done) -> None:
         if written.cancelled():
+            done(None)
             return
         error = written.exception()
         if isinstance(error, DbError):
@@ -126,14 +138,13 @@ class Dispatcher:
         response = self._failure(command, error)
         if response is None:
             get_logger().warn("command left unanswered", command=command.name, error=str(error))
-        else:
-            done(response)
+        done(response)
 
     def _failure(self, command: Command, error: DbError) -> Message | None:
         """The response that carries the error, or None when it has no place for it."""
         self._failures[command.name].inc()
         if isinstance(error, ServerIsBusy):
-            self._metrics.scheduler_busy.labels("commit").inc()
+            self._metrics.scheduler_busy.labels(command.name).inc()
         if isinstance(error, RegionError):
             response: Message = command.response(region_error=error.to_pb())
             return response

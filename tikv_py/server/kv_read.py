@@ -5,13 +5,15 @@ Reads of a leader in lease are answered in the same turn (`get_now`), without a 
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from core_py.codec import memcomparable
 from protos.kvproto import kvrpcpb_pb2 as pb
 from tikv_py.engine.port import CF_LOCK
 from tikv_py.mvcc import keys, scanner
 from tikv_py.mvcc.errors import TxnError
 from tikv_py.mvcc.lock import Lock
-from tikv_py.mvcc.reader import MvccReader, snapshot_get
+from tikv_py.mvcc.reader import EveryOwner, MvccReader, snapshot_get
 from tikv_py.raftstore.keys import data_range, region_bounds
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.region import check_key
@@ -20,6 +22,7 @@ from tikv_py.txn.context import RegionAccess
 
 SCAN_LIMIT_MAX = 10_240
 SCAN_LOCK_LIMIT_MAX = 1 << 16
+EVERY_OWNER = EveryOwner()
 
 
 class KvReadService:
@@ -31,21 +34,19 @@ class KvReadService:
 
     def get_now(self, request: pb.GetRequest) -> pb.GetResponse | None:
         """Answer at once when the leader's lease allows it."""
-        peer = self._access.lease_peer(request.context)
+        peer = self._access.lease_peer(request.context, request.version)
         return None if peer is None else self._get(peer, request)
 
     async def get(self, request: pb.GetRequest) -> pb.GetResponse:
         """KvGet."""
-        return self._get(await self._access.readable(request.context), request)
+        return self._get(await self._access.readable(request.context, request.version), request)
 
     def _get(self, peer: Peer, request: pb.GetRequest) -> pb.GetResponse:
         key = request.key
         bound = memcomparable.encode(key)
         check_key(peer.region, bound)
         try:
-            value = snapshot_get(
-                MvccReader(self._engine), key, request.version, frozenset(request.context.resolved_locks)
-            )
+            value = snapshot_get(MvccReader(self._engine), key, request.version, passed_over(request.context))
         except TxnError as error:
             return pb.GetResponse(error=key_error(error))
         peer.flow.read_keys += 1
@@ -58,16 +59,16 @@ class KvReadService:
 
     def batch_get_now(self, request: pb.BatchGetRequest) -> pb.BatchGetResponse | None:
         """Answer at once when the leader's lease allows it."""
-        peer = self._access.lease_peer(request.context)
+        peer = self._access.lease_peer(request.context, request.version)
         return None if peer is None else self._batch_get(peer, request)
 
     async def batch_get(self, request: pb.BatchGetRequest) -> pb.BatchGetResponse:
         """KvBatchGet: found pairs, and pairs with an error for locked keys."""
-        return self._batch_get(await self._access.readable(request.context), request)
+        return self._batch_get(await self._access.readable(request.context, request.version), request)
 
     def _batch_get(self, peer: Peer, request: pb.BatchGetRequest) -> pb.BatchGetResponse:
         reader = MvccReader(self._engine)
-        resolved = frozenset(request.context.resolved_locks)
+        resolved = passed_over(request.context)
         pairs = []
         for key in request.keys:
             bound = memcomparable.encode(key)
@@ -87,7 +88,7 @@ class KvReadService:
 
     async def scan(self, request: pb.ScanRequest) -> pb.ScanResponse:
         """KvScan, clamped to the region; when reverse, start_key is the exclusive upper bound."""
-        peer = await self._access.readable(request.context)
+        peer = await self._access.readable(request.context, request.version)
         low, high = (request.end_key, request.start_key) if request.reverse else (request.start_key, request.end_key)
         start, end = clamp(peer, low, high)
         items = scanner.scan(
@@ -99,7 +100,7 @@ class KvReadService:
                 min(request.limit, SCAN_LIMIT_MAX),
                 reverse=request.reverse,
                 key_only=request.key_only,
-                resolved=frozenset(request.context.resolved_locks),
+                resolved=passed_over(request.context),
             ),
         )
         flow = peer.flow
@@ -119,6 +120,14 @@ class KvReadService:
                 pairs.append(pb.KvPair(error=key_error(item.error), key=item.user_key))
         return pb.ScanResponse(pairs=pairs)
 
+    async def read_index(self, request: pb.ReadIndexRequest) -> pb.ReadIndexResponse:
+        """ReadIndex: a log index from which any replica's state shows what had been answered before this call.
+
+        `locked` is never set: every lock is in the log, none only in memory.
+        """
+        peer = await self._access.readable(request.context)
+        return pb.ReadIndexResponse(read_index=peer.storage.apply_state.applied_index)
+
     async def scan_lock(self, request: pb.ScanLockRequest) -> pb.ScanLockResponse:
         """KvScanLock: locks with start_ts <= max_version, clamped to the region."""
         peer = await self._access.readable(request.context)
@@ -132,6 +141,11 @@ class KvReadService:
                 if len(locks) == limit:
                     break
         return pb.ScanLockResponse(locks=locks)
+
+
+def passed_over(context: pb.Context) -> Container[int]:
+    """The transactions whose locks a read does not wait for: in a stale read none can commit where it looks."""
+    return EVERY_OWNER if context.stale_read else frozenset(context.resolved_locks)
 
 
 def clamp(peer: Peer, start_user_key: bytes, end_user_key: bytes) -> tuple[bytes, bytes]:

@@ -80,7 +80,10 @@ class KvWriteService:
             return errors
 
         user_keys = [mutation.user_key for mutation in mutations]
-        errors = await self._scheduler.run(request.context, user_keys, request.start_version, decide)
+        value_bytes = sum([len(mutation.value) for mutation in mutations])
+        errors = await self._scheduler.run(
+            request.context, user_keys, request.start_version, decide, value_bytes=value_bytes
+        )
         return pb.PrewriteResponse(errors=[key_error(error) for error in errors])
 
     async def commit(self, request: pb.CommitRequest) -> pb.CommitResponse:

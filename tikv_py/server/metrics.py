@@ -37,6 +37,36 @@ class SplitMetrics:
         )
 
 
+class ResolvedTsMetrics:
+    """Of advancing regions for stale reads."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.min_ts = Gauge(
+            "tikv_resolved_ts_min_resolved_ts", "Least safe timestamp of the regions led here", registry=registry
+        )
+        self.min_region = Gauge("tikv_resolved_ts_min_resolved_ts_region", "The region that has it", registry=registry)
+        self.gap_ms = Gauge(
+            "tikv_resolved_ts_min_resolved_ts_gap_millis", "How far it is behind PD's time", registry=registry
+        )
+        self.regions = Gauge(
+            "tikv_resolved_ts_region_resolve_status",
+            "Regions led here whose locks are known",
+            ["type"],
+            registry=registry,
+        )
+        self.locks = Gauge("tikv_resolved_ts_lock_count", "Locks remembered", registry=registry)
+        self.advance = Histogram(
+            "tikv_resolved_ts_check_leader_duration_seconds",
+            "Time of the steps of an advance",
+            ["type"],
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.failures = Counter(
+            "tikv_resolved_ts_fail_advance_count", "Regions or rounds not advanced", ["reason"], registry=registry
+        )
+
+
 class StoreMetrics:
     """One per process."""
 
@@ -69,6 +99,9 @@ class StoreMetrics:
         self.report_failure = Counter(
             "tikv_server_report_failure_msg", "Raft messages that could not be sent", ["store_id"], registry=registry
         )
+        self.channel_full = Counter(
+            "tikv_channel_full", "Messages dropped because a queue was full", ["type"], registry=registry
+        )
         self.cop_duration = Histogram(
             "tikv_coprocessor_request_duration_seconds",
             "Time to answer a coprocessor request",
@@ -86,6 +119,7 @@ class StoreMetrics:
             "tikv_pd_heartbeat_message", "Heartbeats exchanged with PD", ["type"], registry=registry
         )
         self.splits = SplitMetrics(registry)
+        self.resolved_ts = ResolvedTsMetrics(registry)
         self.scheduler_busy = Counter(
             "tikv_scheduler_too_busy", "Commands refused because a queue was full", ["type"], registry=registry
         )

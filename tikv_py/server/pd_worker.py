@@ -18,9 +18,10 @@ from core_py.runtime.tasks import TaskScope
 from protos.kvproto import metapb_pb2, pdpb_pb2
 from tikv_py.client.pd.client import PdClient
 from tikv_py.raftstore import admin
+from tikv_py.raftstore.listener import StoreListener
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.region import same_epoch
-from tikv_py.raftstore.store import Store, StoreListener
+from tikv_py.raftstore.store import Store
 from tikv_py.server.metrics import StoreMetrics
 from tikv_py.server.split_worker import SplitWorker, split_region
 
@@ -87,6 +88,10 @@ class PdWorker(StoreListener):
     def on_apply(self, peer: Peer, entries: int) -> None:
         """Entries were applied."""
         self._metrics.applied.inc(entries)
+
+    def on_channel_full(self, kind: str) -> None:
+        """A message was dropped."""
+        self._metrics.channel_full.labels(kind).inc()
 
     def _report(self, region_id: int) -> None:
         self._due[region_id] = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -15,12 +15,14 @@ from protos.kvproto import kvrpcpb_pb2, raft_serverpb_pb2, tikvpb_pb2
 from tikv_py.client.pd.client import PdClient
 from tikv_py.raftstore.store import Store
 from tikv_py.server.batch_commands import BatchCommandsService
+from tikv_py.server.config import TikvConfig
 from tikv_py.server.debug import DebugService
 from tikv_py.server.dispatch import Command, Dispatcher
 from tikv_py.server.kv_read import KvReadService
 from tikv_py.server.kv_write import KvWriteService
 from tikv_py.server.metrics import StoreMetrics
 from tikv_py.server.raw import RawService
+from tikv_py.server.safe_ts import SafeTsService
 from tikv_py.server.split_worker import split_region
 from tikv_py.txn.context import RegionAccess
 from tikv_py.txn.scheduler import Scheduler
@@ -32,16 +34,23 @@ class NodeServices:
     """Everything a node answers. `coprocessor` serves push-down requests."""
 
     def __init__(
-        self, store: Store, pd: PdClient, metrics: StoreMetrics, clock: Clock, registry: CollectorRegistry
+        self,
+        store: Store,
+        pd: PdClient,
+        metrics: StoreMetrics,
+        clock: Clock,
+        registry: CollectorRegistry,
+        config: TikvConfig,
     ) -> None:
         self._store = store
         self._fail = store.fail
         self._pd = pd
         self._metrics = metrics
         self.access = RegionAccess(store)
-        self.scheduler = Scheduler(self.access, clock)
+        self.scheduler = Scheduler(self.access, clock, config.storage.scheduler_pending_write_threshold)
         self._clock = clock
-        self._debug = DebugService(store, pd.cluster_id, registry)
+        self._safe_ts = SafeTsService(store)
+        self._debug = DebugService(store, pd.cluster_id, registry, config.debug, self._safe_ts.region_read_progress)
         self._dispatcher: Dispatcher | None = None
         self.serving = True
 
@@ -52,6 +61,8 @@ class NodeServices:
         batch = BatchCommandsService(self._dispatcher, frozenset(commands), self._fail)
         handlers: dict[str, Handler] = {name: self._unary(name) for name in commands}
         handlers["BatchCommands"] = batch.serve
+        handlers["CheckLeader"] = _called(self._safe_ts.check_leader)
+        handlers["GetStoreSafeTS"] = _called(self._safe_ts.store_safe_ts)
         handlers["BatchRaft"] = self._batch_raft
         handlers["Raft"] = self._raft
         handlers["Snapshot"] = self._snapshot
@@ -90,6 +101,7 @@ class NodeServices:
             Command("KvCheckSecondaryLocks", pb.CheckSecondaryLocksResponse, writes.check_secondary_locks),
             Command("KvResolveLock", pb.ResolveLockResponse, writes.resolve_lock),
             Command("KvDeleteRange", pb.DeleteRangeResponse, writes.delete_range),
+            Command("ReadIndex", pb.ReadIndexResponse, reads.read_index),
             Command("SplitRegion", pb.SplitRegionResponse, self._split_region),
             Command("GetHealthFeedback", pb.GetHealthFeedbackResponse, self._health_feedback),
         ]
@@ -177,3 +189,12 @@ class NodeServices:
         self.serving = False
         if self._dispatcher is not None:
             await self._dispatcher.close()
+
+
+def _called(handler: Callable[[Any], Awaitable[Any]]) -> Handler:
+    """A handler that does not care who calls."""
+
+    async def call(request: Any, _context: CallContext) -> Any:
+        return await handler(request)
+
+    return call

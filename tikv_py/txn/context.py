@@ -1,7 +1,8 @@
 """Which peer a request meant, and whether it may be answered here: the checks before every command.
 
 Order of checks as in TiKV: store, region, peer, epoch, term. A read needs a barrier: the leader's lease, or an index confirmed by a
-quorum and applied here. After every wait the checks are made again, because a region may have split or moved meanwhile.
+quorum and applied here. After every wait the checks are made again, because a region may have split or moved meanwhile. A stale
+read at a timestamp needs none: below its safe ts a replica's data is complete (docs/architecture/reads.md).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 
 from core_py.region_errors import (
+    DataIsNotReady,
     EpochNotMatch,
     MismatchPeerId,
     ProposalInMergingMode,
@@ -22,6 +24,7 @@ from protos.kvproto import kvrpcpb_pb2, metapb_pb2
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.region import same_epoch
 from tikv_py.raftstore.store import Store
+from tikv_py.txn.deadline import Deadline
 
 READ_INDEX_TIMEOUT_S = 2.0
 SUCCESSORS_MAX = 64
@@ -79,22 +82,32 @@ class RegionAccess:
                 parts.append(right)
         return tuple(parts)
 
-    def lease_peer(self, context: kvrpcpb_pb2.Context) -> Peer | None:
-        """The peer when it can be read at once; None when a barrier is needed. Raises region errors."""
+    def lease_peer(self, context: kvrpcpb_pb2.Context, read_ts: int | None = None) -> Peer | None:
+        """The peer when it can be read at once; None when a barrier is needed. Raises region errors.
+
+        A reader that names its timestamp may be let in for a stale read, which `context` asks for; it must not look at locks then.
+        """
         peer = self.check(context)
+        if context.stale_read and read_ts is not None:
+            safe_ts = peer.safe_ts()
+            if read_ts > safe_ts:
+                raise DataIsNotReady(context.region_id, peer.peer_id, safe_ts)
+            return peer
         self.store.catch_up()
         lease_ignored = self._fail.armed and self._fail.hit("lease_read") is not None
         if peer.can_read_locally() and not lease_ignored:
+            peer.used = True
             return peer
         if not peer.is_leader and not context.replica_read:
             raise peer.not_leader()
         return None
 
-    async def readable(self, context: kvrpcpb_pb2.Context) -> Peer:
-        """The peer, in a state at least as new as when this was called. Raises region errors."""
-        peer = self.lease_peer(context)
+    async def readable(self, context: kvrpcpb_pb2.Context, read_ts: int | None = None) -> Peer:
+        """The peer, in a state at least as new as when this was called (see `lease_peer` for stale reads). Raises region errors."""
+        peer = self.lease_peer(context, read_ts)
         if peer is not None:
             return peer
+        deadline = Deadline(context, self.store.clock)
         if self._fail.armed and (reason := await self._fail.reach("read_index_wait")) is not None:
             raise ReadIndexNotReady(context.region_id, f"failpoint: {reason}")
         peer = self.check(context)
@@ -108,6 +121,7 @@ class RegionAccess:
             raise ReadIndexNotReady(
                 context.region_id, f"no quorum confirmed it within {READ_INDEX_TIMEOUT_S} s"
             ) from None
+        deadline.check()
         peer = self.check(context)
         if not same_epoch(epoch, peer.region.region_epoch):
             raise EpochNotMatch(f"region {peer.region.id} changed while the read waited", (peer.region,))

@@ -22,11 +22,13 @@ from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.region import check_key
 from tikv_py.txn.context import RegionAccess
+from tikv_py.txn.deadline import Deadline
 from tikv_py.txn.latches import Latch, Latches
 from tikv_py.txn.lock_waiting import WAIT_MAX_MS, LockWaiting
 
 T = TypeVar("T")
 
+COMMAND_OVERHEAD = 256  # bytes that a command holds beside its keys and values
 Decision = Callable[[MvccTxn, MvccReader], T]
 
 
@@ -44,21 +46,43 @@ class WaitPolicy:
 class Scheduler:
     """Runs commands of all regions of a store."""
 
-    def __init__(self, access: RegionAccess, clock: Clock) -> None:
+    def __init__(self, access: RegionAccess, clock: Clock, pending_write_bytes: int) -> None:
         self._access = access
         self._store = access.store
         self._clock = clock
         self._fail = access.store.fail
+        self._pending_write_bytes = pending_write_bytes
+        self.held_bytes = 0
+        """Of commands that wait for their latches or run."""
         self.latches = Latches()
         self.waiting = LockWaiting()
 
     async def run(
-        self, context: kvrpcpb_pb2.Context, user_keys: Sequence[bytes], start_ts: int, decide: Decision[T]
+        self,
+        context: kvrpcpb_pb2.Context,
+        user_keys: Sequence[bytes],
+        start_ts: int,
+        decide: Decision[T],
+        *,
+        value_bytes: int = 0,
     ) -> T:
         """Decide on the latched keys and write what was decided; returns what `decide` returned.
 
-        `decide` raises TxnError to write nothing. Raises TxnError, region errors.
+        `decide` raises TxnError to write nothing; `value_bytes` is what it holds beside the keys. Raises TxnError, region errors.
         """
+        size = COMMAND_OVERHEAD + value_bytes + sum(map(len, user_keys))
+        if self.held_bytes and self.held_bytes + size > self._pending_write_bytes:
+            raise ServerIsBusy(f"scheduler is busy: commands of {self.held_bytes} bytes wait")
+        self.held_bytes += size
+        try:
+            return await self._run(context, user_keys, start_ts, decide)
+        finally:
+            self.held_bytes -= size
+
+    async def _run(
+        self, context: kvrpcpb_pb2.Context, user_keys: Sequence[bytes], start_ts: int, decide: Decision[T]
+    ) -> T:
+        deadline = Deadline(context, self._clock)
         fail = self._fail
         if fail.armed and (reason := await fail.reach("scheduler_before_latch")) is not None:
             raise ServerIsBusy(f"failpoint: {reason}")
@@ -67,6 +91,7 @@ class Scheduler:
         try:
             if fail.armed and (reason := await fail.reach("scheduler_after_latch")) is not None:
                 raise ServerIsBusy(f"failpoint: {reason}")
+            deadline.check()
             peer = await self._access.readable(context)
             self._check_keys(peer, user_keys)
             if not peer.is_leader:

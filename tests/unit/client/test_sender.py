@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 
 import pytest
 
@@ -14,13 +15,14 @@ from core_py.region_errors import (
     ReadIndexNotReady,
     RegionError,
     RegionNotFound,
+    RegionNotInitialized,
     ServerIsBusy,
     StaleCommand,
     StoreNotMatch,
 )
 from core_py.sim.loop import run_virtual
 from protos.kvproto import coprocessor_pb2, kvrpcpb_pb2
-from tests.unit.client.fake_cluster import FakeCluster, once, with_cluster
+from tests.unit.client.fake_cluster import FakeCluster, FakeStoreServer, once, with_cluster
 from tikv_py.client.errors import RegionStale, RegionUnavailable, TikvBusy, TikvTimeout
 from tikv_py.client.region import backoff as kinds
 from tikv_py.client.region.backoff import Backoffer
@@ -57,6 +59,32 @@ def test_leader_is_searched_without_a_hint() -> None:
         cluster.tell_leader = False
         cluster.move_leader(b"a", 3)
         assert await get(client, b"a") == b"1"
+
+    with_cluster(body)
+
+
+@pytest.mark.parametrize("births", [1, 1000])
+def test_a_replica_that_is_being_born_is_waited_for_and_then_passed_by(births: int) -> None:
+    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+        await put(client, b"a", b"1")
+        left = births
+
+        def unborn(store: FakeStoreServer, name: str, request: Any) -> RegionError | None:
+            nonlocal left
+            if name != "KvGet" or store.id != 1 or left == 0:
+                return None
+            left -= 1
+            return RegionNotInitialized(request.context.region_id)
+
+        cluster.before.append(unborn)
+        if births > 1:
+            cluster.move_leader(b"a", 3)
+        began = asyncio.get_running_loop().time()
+        assert await get(client, b"a") == b"1"
+        assert asyncio.get_running_loop().time() - began < 0.2
+        region = client.region_cache.peek(2)
+        assert region is not None
+        assert region.leader.store_id == (1 if births == 1 else 3)
 
     with_cluster(body)
 

@@ -13,10 +13,12 @@ from core_py.errors import StorageError
 from core_py.runtime.workers import InlineWorkers
 from core_py.sim.disk import MemoryDisk
 from pd_py.cluster.region_tree import RegionTree
+from pd_py.cluster.stores import StoreNotFound, Stores
 from pd_py.metastore import journal
 from pd_py.metastore.local import JOURNAL, LocalMetaStore
 from pd_py.schedule.view import PeerView, RegionView
 from pd_py.tso.allocator import TsoAllocator
+from protos.kvproto import metapb_pb2
 
 events = st.lists(
     st.one_of(
@@ -101,3 +103,13 @@ def test_region_tree_never_holds_overlapping_regions(reports: list[tuple[int, in
         left = tree.find_previous(key)
         lefts = [r for r in tree.all() if r.start_key < (found.start_key if found else key)]
         assert left == (lefts[-1] if lefts else None)
+
+
+def test_how_far_a_store_is_never_goes_back() -> None:
+    stores = Stores()
+    stores.load([metapb_pb2.Store(id=1)], 0.0)
+    stores.report_min_resolved_ts(1, 200)
+    stores.report_min_resolved_ts(1, 100)
+    assert stores.get(1).min_resolved_ts == 200
+    with pytest.raises(StoreNotFound):
+        stores.report_min_resolved_ts(2, 100)

@@ -68,6 +68,7 @@ class Bench:
         *,
         workers: Workers | None = None,
         snapshots: SnapshotSettings | None = None,
+        config: RaftstoreConfig | None = None,
     ) -> None:
         self.raft_db, self.kv_db = raft_db, kv_db
         self.clock = JumpingClock()
@@ -75,7 +76,7 @@ class Bench:
             STORE,
             raft_db,
             kv_db,
-            RaftstoreConfig(),
+            config or RaftstoreConfig(),
             clock=self.clock,
             rng=random.Random(1),
             workers=workers or InlineWorkers(),

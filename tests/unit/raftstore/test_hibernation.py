@@ -90,6 +90,24 @@ def test_a_write_and_a_read_wake_it() -> None:
     run(body)
 
 
+def test_a_group_that_is_read_stays_awake() -> None:
+    """Reads under the lease leave no trace in the log; without the lease each would cost a round trip."""
+
+    async def body(cluster: StorageCluster) -> None:
+        async with await raw_client(cluster) as client:
+            await client.put(b"k", b"1")
+            node, peer = leader(cluster)
+            assert node.server is not None
+            assert node.server.store is not None
+            for _ in range(200):
+                await client.get(b"k")
+                await asyncio.sleep(float(FAST.raft_base_tick_interval) / 2)
+                assert not node.server.store.hibernation.is_asleep(peer.region.id)
+            await all_asleep(cluster)
+
+    run(body)
+
+
 def test_a_group_whose_leader_dies_asleep_elects_another_by_itself() -> None:
     async def body(cluster: StorageCluster) -> None:
         async with await raw_client(cluster) as client:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from core_py.region_errors import StaleCommand, UndeterminedResult
+from core_py.runtime.workers import InlineWorkers
 from core_py.sim.loop import run_virtual
 from tests.unit.raftstore.support import LEADER_TERM, REGION, Bench, bench, engines_with, first_region
 from tikv_py.mvcc.txn import Modify
@@ -222,3 +223,15 @@ def test_reads_that_timed_out_are_forgotten() -> None:
         assert peer.reads == {}
 
     run_virtual(main())
+
+
+class SlowDisk(InlineWorkers):
+    """Syncs end when they may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_end = asyncio.Event()
+
+    async def sync(self, function: Callable[[], None]) -> None:
+        await self.may_end.wait()
+        function()

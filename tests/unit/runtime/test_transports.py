@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core_py.errors import ConfigError, DeadlineExceeded, PdError, RpcError
+from core_py.errors import ConfigError, DeadlineExceeded, InvariantViolation, PdError, RpcError
 from core_py.ports import CallContext, Service, StatusError, StreamCall, Transport, methods_of
 from core_py.runtime.grpc_transport import GrpcTransport
 from core_py.sim.network import MemoryNetwork
@@ -267,3 +267,20 @@ async def test_cancelling_the_user_of_a_stream_cancels_it(transport: Transport) 
 async def drained(stream: StreamCall) -> None:
     while await stream.receive() is not None:
         pass
+
+
+async def test_a_process_that_ends_in_memory_breaks_its_streams(broken_invariants: list[BaseException]) -> None:
+    async def breaks(_requests: AsyncIterator[Any], _context: CallContext) -> Any:
+        raise InvariantViolation("on purpose")
+
+    network = MemoryNetwork()
+    listener = await network.transport("server").serve("server:1", [Service(TIKV, {"BatchRaft": breaks})])
+    channel = network.transport("client").connect("server:1")
+    with pytest.raises(RpcError, match="UNAVAILABLE"):
+        async with asyncio.timeout(5):
+            await channel.stream(RAFT).receive()
+    await channel.close()
+    with pytest.raises(InvariantViolation):
+        await listener.stop(0)
+    assert len(broken_invariants) == 1
+    broken_invariants.clear()

@@ -205,6 +205,11 @@ class PdClient:
         response: pdpb_pb2.StoreHeartbeatResponse = await self._members.call("StoreHeartbeat", request)
         return response
 
+    async def report_min_resolved_ts(self, store_id: int, ts: int, *, budget_s: float = SHORT_BUDGET_S) -> None:
+        """Report up to which timestamp every region that a store leads can be read on its replicas."""
+        request = pdpb_pb2.ReportMinResolvedTsRequest(store_id=store_id, min_resolved_ts=ts)
+        await self._members.call("ReportMinResolvedTS", request, budget_s=budget_s)
+
     # ---- garbage collection ----
 
     async def get_gc_safe_point(self) -> int:

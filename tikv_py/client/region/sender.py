@@ -36,9 +36,10 @@ _WAIT_AND_REPEAT = {
     "max_timestamp_not_synced": kinds.MAX_TS_NOT_SYNCED,
     "read_index_not_ready": kinds.REGION_SCHEDULING,
     "proposal_in_merging_mode": kinds.REGION_SCHEDULING,
-    "region_not_initialized": kinds.REGION_NOT_INITIALIZED,
     "disk_full": kinds.DISK_FULL,
 }
+BIRTH_WAITS = 4
+"""How often a replica that a split is bringing up is asked: for 30 ms in all, after which another one may well serve."""
 _FORGET_REGION = ("region_not_found", "key_not_in_region", "mismatch_peer_id", "bucket_version_not_match")
 _FAIL = ("raft_entry_too_large", "undetermined_result", "FlashbackInProgress", "FlashbackNotPrepared")
 
@@ -55,7 +56,9 @@ class _Sending:
     region: Region
     backoffer: Backoffer
     replica_read: bool
+    stale_read: bool
     redirects: int = 0
+    birth_waits: int = 0
     failed_peers: set[int] = field(default_factory=set)
     peer: metapb_pb2.Peer = field(default_factory=metapb_pb2.Peer)
 
@@ -80,10 +83,14 @@ class RegionRequestSender:
         backoffer: Backoffer,
         timeout_s: float = READ_TIMEOUT_S,
         replica_read: bool = False,
+        stale_read: bool = False,
         idempotent: bool = True,
     ) -> Any:
-        """Run a store method on a region. Raises RegionStale, RegionError, BudgetExhausted, RpcError (not idempotent)."""
-        sending = _Sending(region, backoffer, replica_read)
+        """Run a store method on a region. Raises RegionStale, RegionError, BudgetExhausted, RpcError (not idempotent).
+
+        `stale_read` goes to any replica that is complete up to the request's timestamp, and to the leader if the one chosen is not.
+        """
+        sending = _Sending(region, backoffer, replica_read, stale_read)
         while True:
             handle = await self._choose(sending)
             self._fill(request.context, sending)
@@ -107,7 +114,7 @@ class RegionRequestSender:
         if newest is None:
             raise RegionStale(sending.region.id, "a newer version of it is known")
         sending.region = newest
-        sending.peer = self._replica(newest) if sending.replica_read else newest.leader
+        sending.peer = self._replica(newest) if sending.replica_read or sending.stale_read else newest.leader
         try:
             return await self._stores.get(sending.peer.store_id)
         except StoreNotFound as error:
@@ -129,7 +136,8 @@ class RegionRequestSender:
         context.region_epoch.CopyFrom(region.meta.region_epoch)
         context.peer.CopyFrom(sending.peer)
         context.cluster_id = self.cluster_id
-        context.replica_read = sending.replica_read and sending.peer.id != region.leader.id
+        context.stale_read = sending.stale_read
+        context.replica_read = sending.replica_read and not sending.stale_read and sending.peer.id != region.leader.id
         if sending.redirects:
             context.is_retry_request = True
 
@@ -140,13 +148,25 @@ class RegionRequestSender:
 
     def _try_next_peer(self, sending: _Sending, why: object) -> None:
         """Turn to the next peer; after a whole round the region is asked for again."""
-        sending.replica_read = False
+        sending.replica_read = sending.stale_read = False
         sending.redirects += 1
+        sending.birth_waits = 0
         sending.failed_peers.add(sending.peer.id)
         region = sending.region
         if self._cache.next_peer(region).id in sending.failed_peers:
             self._cache.invalidate(region)
             raise RegionStale(region.id, f"none of its peers answered as leader; last: {why}")
+
+    def _wait_for_birth(self, sending: _Sending, error: RegionError) -> None:
+        """Ask the same replica again a few times: right after a split it is there in milliseconds, but its store may be slow."""
+        sending.birth_waits += 1
+        if sending.birth_waits < BIRTH_WAITS:
+            return
+        if sending.replica_read or sending.stale_read:
+            sending.replica_read = sending.stale_read = False
+            sending.birth_waits = 0
+        else:
+            self._try_next_peer(sending, error)
 
     async def _on_region_error(self, sending: _Sending, handle: StoreHandle, pb: errorpb_pb2.Error) -> None:
         """Return to try again, or raise."""
@@ -165,7 +185,10 @@ class RegionRequestSender:
             self._stores.moved(handle)
             await backoffer.backoff(kinds.REGION_MISS, sending.text(error))
         elif variant == "data_is_not_ready":
-            sending.replica_read = False
+            sending.replica_read = sending.stale_read = False
+        elif variant == "region_not_initialized":
+            await backoffer.backoff(kinds.REGION_NOT_INITIALIZED, sending.text(error))
+            self._wait_for_birth(sending, error)
         elif variant in _WAIT_AND_REPEAT:
             await backoffer.backoff(_WAIT_AND_REPEAT[variant], sending.text(error))
         elif variant in _FORGET_REGION:
@@ -183,7 +206,7 @@ class RegionRequestSender:
             await sending.backoffer.backoff(kinds.REGION_SCHEDULING, text)
             self._try_next_peer(sending, text)
             return
-        sending.replica_read = False
+        sending.replica_read = sending.stale_read = False
         if not self._cache.switch_leader(region, pb.not_leader.leader):
             raise RegionStale(region.id, text)
         if sending.redirects:  # the first hint is followed at once, circles are not

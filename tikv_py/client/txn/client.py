@@ -143,9 +143,9 @@ class TxnClient:
             begun_at -= max(0, age_ms) / 1000
         return Transaction(self._context, start_ts, options, begun_at)
 
-    def snapshot(self, ts: int, *, replica_read: bool = False) -> Snapshot:
-        """Reads at a timestamp; `core_py.codec.ts.TS_MAX` = the newest value, for single keys."""
-        return Snapshot(self._context, ts, replica_read=replica_read)
+    def snapshot(self, ts: int, *, replica_read: bool = False, stale_read: bool = False) -> Snapshot:
+        """Reads at a timestamp; `core_py.codec.ts.TS_MAX` = the newest value, for single keys. For the options see `Snapshot`."""
+        return Snapshot(self._context, ts, replica_read=replica_read, stale_read=stale_read)
 
     async def run_in_transaction(
         self, work: Callable[[Transaction], Awaitable[T]], *, retries: int = 10, pessimistic: bool = False

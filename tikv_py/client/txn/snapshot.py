@@ -28,10 +28,17 @@ Pair = tuple[bytes, bytes]
 
 
 class Snapshot:
-    """A consistent view. Not changed by anything that commits later."""
+    """A consistent view. Not changed by anything that commits later.
 
-    def __init__(self, context: ClientContext, ts: int, *, replica_read: bool = False) -> None:
-        self._context, self.ts, self._replica_read = context, ts, replica_read
+    With `replica_read` any replica answers, after it has asked its leader how far it must be; with `stale_read` any replica answers
+    that is complete up to `ts` without asking, which takes a `ts` some seconds ago, and the leader where the replica is not.
+    """
+
+    def __init__(
+        self, context: ClientContext, ts: int, *, replica_read: bool = False, stale_read: bool = False
+    ) -> None:
+        self._context, self.ts = context, ts
+        self._send = partial(context.sender.send, replica_read=replica_read, stale_read=stale_read)
         self._ignored: dict[int, None] = {}
 
     def _fill(self, request: Any) -> Any:
@@ -67,9 +74,7 @@ class Snapshot:
             region = await context.region_cache.locate_key(key, backoffer)
             request = self._fill(kvrpcpb_pb2.GetRequest(key=key, version=self.ts))
             try:
-                response = await context.sender.send(
-                    region, "KvGet", request, backoffer=backoffer, replica_read=self._replica_read
-                )
+                response = await self._send(region, "KvGet", request, backoffer=backoffer)
             except RegionStale as error:
                 await backoffer.backoff(kinds.REGION_MISS, error)
                 continue
@@ -101,9 +106,7 @@ class Snapshot:
         while keys:
             request = self._fill(kvrpcpb_pb2.BatchGetRequest(keys=keys, version=self.ts))
             try:
-                response = await self._context.sender.send(
-                    region, "KvBatchGet", request, backoffer=backoffer, replica_read=self._replica_read
-                )
+                response = await self._send(region, "KvBatchGet", request, backoffer=backoffer)
             except RegionStale as error:
                 await backoffer.backoff(kinds.REGION_MISS, error)
                 found.update(await self._batch_get(keys, backoffer))
@@ -166,9 +169,7 @@ class Snapshot:
                 region = await context.region_cache.locate_key(cursor, backoffer)
                 far = min(limit_key, region.end) if limit_key and region.end else limit_key or region.end
                 request.start_key, request.end_key = cursor, far
-            response = await context.sender.send(
-                region, "KvScan", self._fill(request), backoffer=backoffer, replica_read=self._replica_read
-            )
+            response = await self._send(region, "KvScan", self._fill(request), backoffer=backoffer)
             if response.HasField("error"):
                 await self._settle_error(response.error, backoffer)
                 continue
