@@ -1,9 +1,9 @@
-"""Pure Raft nodes whose members change twice in a row while the cluster falls apart along the line where that would hurt.
+"""Pure Raft nodes whose members change two at a time while the cluster falls apart along the line where that would hurt.
 
-A leader asks for a second change before the first is applied. If it got its way, one old majority could decide both, and a majority
-of the newest configuration need not overlap with one of the oldest: so as soon as the changes are committed at the leader, and
-before others hear of it, the cluster is cut into just these two, and both sides elect and write. One change at a time, no two
-majorities are disjoint, and one of the sides waits.
+A leader asks for a second change before the first is applied, or for both at once. If one old majority could decide both, a
+majority of the newest configuration need not overlap with one of the oldest: so as soon as the change is committed at the leader,
+and before others hear of it, the cluster is cut into just these two, and both sides elect and write. With one change at a time, or
+a joint configuration between, no two majorities are disjoint, and one of the sides waits.
 
 Invariants: see `divergence`, whose steps these are. Voters leave, then those come back that did.
 """
@@ -26,7 +26,7 @@ class OverlappingCluster(DivergingCluster):
 
     def play(self) -> None:
         """Change, part, mend; many times."""
-        self.stats |= {"changes in a row": 0, "refused": 0, "parted": 0}
+        self.stats |= {"together": 0, "in a row": 0, "refused": 0, "parted": 0}
         for _ in range(ROUNDS):
             self.mend()
             leader = self.serving_leader()
@@ -35,7 +35,7 @@ class OverlappingCluster(DivergingCluster):
             check_log_matching(self)
 
     def change_twice(self, leader: Server) -> None:
-        """Two changes in a row, and a cut as soon as they are committed at the leader."""
+        """Two changes, and a cut as soon as they are committed at the leader."""
         node = leader.node
         assert node is not None
         before = set(node.conf_state.voters)
@@ -43,10 +43,12 @@ class OverlappingCluster(DivergingCluster):
         missing = [server.id for server in others if server.id not in before]
         kind = ConfChangeType.ADD_NODE if missing else ConfChangeType.REMOVE_NODE
         changed = missing[:2] or [server.id for server in others if server.id in before][:2]
-        for peer in changed:
-            self.propose_change(leader, ConfChange((ConfChangeSingle(kind, peer),)))
+        singles = tuple(ConfChangeSingle(kind, peer) for peer in changed)
+        together = self.rng.random() < 0.3
+        for change in [singles] if together else [(single,) for single in singles]:
+            self.propose_change(leader, ConfChange(change))
         last = node.last_index
-        self.stats["changes in a row"] += 1
+        self.stats["together" if together else "in a row"] += 1
         if not self.turns(60, until=lambda: node.role is StateRole.LEADER and node.committed >= last):
             return
         self.network.clear()  # with the news of the commit

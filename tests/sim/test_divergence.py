@@ -17,9 +17,10 @@ def test_nothing_is_lost_or_overlooked() -> None:
     assert all(one["applied"] > 0 for one in checks)
 
 
-def test_changes_in_a_row_do_no_harm() -> None:
+def test_changes_of_several_members_do_no_harm() -> None:
     checks = [overlap.simulate(seed).checks for seed in SEEDS]
-    assert sum(one["refused"] for one in checks) > 3 * len(SEEDS), "changes before the last one is applied"
+    assert sum(one["refused"] for one in checks) > 2 * len(SEEDS), "changes before the last one is applied"
+    assert sum(one["together"] for one in checks) > len(SEEDS)
     assert sum(one["parted"] for one in checks) > 8 * len(SEEDS)
     assert sum(one["confs"] for one in checks) > 20 * len(SEEDS)
 

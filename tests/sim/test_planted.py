@@ -32,9 +32,9 @@ class Hunt:
 
 HUNTS = {
     "vote_is_not_persisted": Hunt(cluster(raft_sim.SHORT)),
-    "votes_twice_in_a_term": Hunt(core, 1),
+    "votes_twice_in_a_term": Hunt(divergence.simulate),
     "commits_older_terms_by_counting": Hunt(divergence.simulate, 2),
-    "lease_outlives_transfer": Hunt(cluster(raft_sim.LEASES), 2),
+    "lease_outlives_transfer": Hunt(cluster(raft_sim.LEASES), 29),
     "reads_without_asking_a_quorum": Hunt(divergence.simulate),
     "lease_ignores_a_pause": Hunt(cluster(raft_sim.PAUSES)),
     "acknowledges_before_sync": Hunt(cluster(raft_sim.SHORT)),
@@ -42,7 +42,7 @@ HUNTS = {
     "applies_writes_of_an_older_epoch": Hunt(cluster(raft_sim.SHORT), 14),
     "snapshot_is_not_synced": Hunt(cluster(raft_sim.SNAPSHOTS), 5),
     "log_is_truncated_before_data_is_durable": Hunt(cluster(raft_sim.SHORT), 4),
-    "several_voters_change_at_once": Hunt(cluster(raft_sim.SNAPSHOTS), 9),
+    "several_voters_change_at_once": Hunt(overlap.simulate),
     "new_members_count_late": Hunt(core),
     "changes_members_before_the_last_change_is_applied": Hunt(overlap.simulate),
 }

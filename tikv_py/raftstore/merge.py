@@ -31,7 +31,7 @@ from protos.kvproto import raft_cmdpb_pb2 as cmdpb
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.raft.messages import Entry, EntryType
 from tikv_py.raft.progress import ProgressState
-from tikv_py.raftstore import codec, commands, lifecycle, merge_rules
+from tikv_py.raftstore import codec, commands, deaths, merge_rules
 from tikv_py.raftstore.peer import Peer, ignore_outcome
 from tikv_py.raftstore.region import AdminRefused, is_older, overlaps, same_epoch
 
@@ -187,7 +187,7 @@ def commit(store: Store, target: Peer, request: cmdpb.CommitMergeRequest, turn: 
     target.approximate_size += source.approximate_size
     target.approximate_keys += source.approximate_keys
     target.size_known = False  # together they may be too large, though neither was written to
-    lifecycle.absorb(store, source, storage.region, turn.kv_batch)
+    deaths.absorb(store, source, storage.region, turn.kv_batch)
     get_logger().info("region merged", region=region_id, into=target.region.id)
 
 
@@ -212,11 +212,11 @@ def told_of_merge(store: Store, peer: Peer, target: metapb_pb2.Region) -> None:
     here = store.peers.get(target.id)
     if here is not None and here.storage.is_initialized:
         if here.snapshot is None and here.region.region_epoch.version >= target.region_epoch.version:
-            lifecycle.destroy_merged(store, peer, target)
+            deaths.destroy_merged(store, peer, target)
         return
     others = (other for other in store.peers.values() if other is not peer and other.storage.is_initialized)
     if not any(overlaps(other.region, target) for other in others) and peer.snapshot is None:
-        lifecycle.destroy_merged(store, peer, target)
+        deaths.destroy_merged(store, peer, target)
 
 
 def is_outrun(merged: Iterable[metapb_pb2.Region], region: metapb_pb2.Region) -> bool:

@@ -20,7 +20,7 @@ from core_py.ports import StatusError
 from core_py.runtime.rate import ByteRate
 from protos.kvproto import eraftpb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
-from tikv_py.raftstore import lifecycle, merge_rules
+from tikv_py.raftstore import births, merge_rules
 from tikv_py.raftstore.config import SnapshotSettings
 from tikv_py.raftstore.snapshot import MAX_CHUNK_BYTES
 from tikv_py.raftstore.staged_snapshot import StagedSnapshot
@@ -112,7 +112,7 @@ class SnapshotReceiver:
         data, position = _content(message)
         if data.region.id != region_id:
             raise StatusError("INVALID_ARGUMENT", f"region {data.region.id} in a snapshot for region {region_id}")
-        holder = lifecycle.holder_of_range(store, data.region, besides=merge_rules.sources(data.merged_records))
+        holder = births.holder_of_range(store, data.region, besides=merge_rules.sources(data.merged_records))
         if holder is not None:
             raise StatusError("RESOURCE_EXHAUSTED", f"the range of region {region_id} is held by region {holder}")
         self._check_room(region_id, data.file_size)

@@ -20,7 +20,7 @@ from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.engine.port import CF_DEFAULT, CF_RAFT, DATA_CFS, Engine, WriteBatch
 from tikv_py.raft.messages import Snapshot as RaftSnapshot
-from tikv_py.raftstore import keys, lifecycle, merge, merge_rules
+from tikv_py.raftstore import births, deaths, keys, merge, merge_rules
 from tikv_py.raftstore.config import SnapshotSettings
 from tikv_py.raftstore.peer import Peer, SnapshotProgress
 from tikv_py.raftstore.peer_storage import ApplyState, clear_raft_data, region_state_bytes
@@ -89,7 +89,7 @@ class SnapshotManager:
         busy = (store.peers[other] for other in ending if other in store.peers)
         if any(other.snapshot is not None for other in busy):
             return False
-        holder = lifecycle.holder_of_range(store, region, besides=ending)
+        holder = births.holder_of_range(store, region, besides=ending)
         if holder is None:
             holder = next((other.id for other in self._accepted if overlaps(other, region)), None)
         if holder is not None:
@@ -114,7 +114,7 @@ class SnapshotManager:
         for source_id in sorted(merge_rules.sources(records)):
             source = store.peers.get(source_id)
             if source is not None:
-                peer.snapshot.ended.append(lifecycle.end(store, source, source.region, region, holds_range=True))
+                peer.snapshot.ended.append(deaths.end(store, source, source.region, region, holds_range=True))
         peer.fail_proposals()
         peer.applier.locks = None
         peer.read_progress.reset()
@@ -211,7 +211,7 @@ class SnapshotManager:
         batch.put(CF_RAFT, keys.apply_state_key(region.id), state.to_bytes())
         for one in ended:
             batch.delete(CF_RAFT, keys.apply_state_key(one.id))
-            lifecycle.put_tombstone(batch, one, region)
+            deaths.put_tombstone(batch, one, region)
         store.kv_db.write(batch)
         await store.workers.sync(store.kv_db.sync_wal)
         if fail.armed:

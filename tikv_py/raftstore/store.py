@@ -32,7 +32,7 @@ from tikv_py.engine.port import CF_DEFAULT, Engine
 from tikv_py.failpoints import POINTS
 from tikv_py.raft.messages import Entry, Message, MsgType, StateRole
 from tikv_py.raft.ready import Ready
-from tikv_py.raftstore import codec, damage, keys, lifecycle, merge
+from tikv_py.raftstore import arrivals, births, codec, damage, deaths, keys, merge, upkeep
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings
 from tikv_py.raftstore.consistency import ConsistencyChecks
@@ -85,7 +85,7 @@ class Store:
         self.closed: set[int] = set()
         """Regions whose merge is under way."""
         self.unsettled: dict[int, metapb_pb2.Region | None] = {}
-        """Regions whose birth or death is not durable yet, with the range they hold (see `lifecycle`)."""
+        """Regions whose birth or death is not durable yet, with the range they hold (see `births` and `deaths`)."""
         self.started = False
         self.broken: StorageError | None = None
         """A database failed: memory is ahead of the disk, so nothing may be answered any more. The process is to end."""
@@ -110,12 +110,12 @@ class Store:
     async def start(self) -> None:
         """Load the peers of this store and begin."""
         self._ticked_until = self._started_at = self.clock.monotonic()
-        await lifecycle.load_peers(self)
+        await births.load_peers(self)
         self.started = True
         self.scope.spawn(self._run(), name="store loop")
         self.scope.spawn(self.log_sync.run(), name="store sync")
         self.scope.spawn(self._run_ticks(), name="store ticks")
-        self.scope.spawn(lifecycle.tend_peers(self), name="store log gc")
+        self.scope.spawn(upkeep.tend_peers(self), name="store log gc")
         self.scope.spawn(self.log_sync.inspect(), name="store inspection")
         self.scope.spawn(self.hibernation.watch_stores(self.router.is_alive), name="store watch")
 
@@ -225,7 +225,7 @@ class Store:
         self.turns += 1
         self.catch_up()
         for message in self._inbox.take():
-            lifecycle.handle_message(self, message)
+            arrivals.handle_message(self, message)
         if self.fail.armed:
             self.fail.hit("raft_before_collect")
         turn = Turn(self.raft_db.batch(), self.kv_db.batch())
@@ -332,11 +332,11 @@ class Store:
     def _take_outcome(self, peer: Peer, outcome: Applied, turn: Turn) -> None:
         """What an entry changed beyond its own region's data."""
         if outcome.new_regions:
-            lifecycle.create_split_peers(self, peer, outcome.new_regions, turn.kv_batch)
+            births.create_split_peers(self, peer, outcome.new_regions, turn.kv_batch)
         if outcome.commit_merge is not None:
             merge.commit(self, peer, outcome.commit_merge, turn)
         if outcome.region_changed:
-            lifecycle.region_changed(self, peer, turn.kv_batch)
+            deaths.region_changed(self, peer, turn.kv_batch)
             if peer.storage.merge is not None:
                 turn.closed.append(peer)
         if outcome.verify_hash is not None:
@@ -376,12 +376,12 @@ class Store:
     def send(self, peer: Peer, messages: tuple[Message, ...] | list[Message]) -> None:
         """Hand raft messages to the router."""
         for message in messages:
-            target = lifecycle.target_peer(peer, message.to)
+            target = arrivals.target_peer(peer, message.to)
             if target is None:
                 self.snapshots.not_sent(peer.region.id, message.to)
                 continue
             wire = self._envelope(peer, target)
-            if lifecycle.is_initial(message):
+            if arrivals.is_initial(message):
                 wire.start_key, wire.end_key = peer.region.start_key, peer.region.end_key
             wire.message.CopyFrom(codec.message_to_pb(message))
             if message.msg_type is MsgType.SNAPSHOT:
