@@ -40,7 +40,7 @@ HUNTS = {
     "acknowledges_before_sync": Hunt(cluster(raft_sim.SHORT)),
     "applies_before_persisting": Hunt(cluster(raft_sim.SNAPSHOTS), 29),
     "applies_writes_of_an_older_epoch": Hunt(cluster(raft_sim.SHORT), 17),
-    "snapshot_is_not_synced": Hunt(cluster(raft_sim.SNAPSHOTS), 11),
+    "snapshot_is_not_synced": Hunt(cluster(raft_sim.LAGGARDS), 4),
     "log_is_truncated_before_data_is_durable": Hunt(cluster(raft_sim.SHORT), 4),
     "several_voters_change_at_once": Hunt(overlap.simulate),
     "new_members_count_late": Hunt(core),
