@@ -19,6 +19,7 @@ WORKLOADS = {
     "raft-leases": (raft_sim.simulate, raft_sim.LEASES),
     "raft-pauses": (raft_sim.simulate, raft_sim.PAUSES),
     "raft-snapshots": (raft_sim.simulate, raft_sim.SNAPSHOTS),
+    "raft-laggards": (raft_sim.simulate, raft_sim.LAGGARDS),
     "core-divergence": (divergence.simulate, divergence.OPTIONS),
     "core-overlap": (overlap.simulate, overlap.OPTIONS),
     "bank": (bank_sim.simulate, Options()),

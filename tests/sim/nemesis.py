@@ -17,7 +17,7 @@ from core_py.errors import DbError, PdError, RpcError
 from core_py.sim.workers import DelayedWorkers
 from protos.kvproto import metapb_pb2
 from tests.sim import membership
-from tests.sim.faults import SeededFault
+from tests.sim.faults import Cut, SeededFault
 from tests.sim.trace import Trace
 from tests.support.storage_cluster import Node, StorageCluster
 from tikv_py.raftstore import admin
@@ -31,6 +31,7 @@ SLOW_LINK_S = 0.4  # a message takes up to this long on a slow link
 TRIP = 0.25
 DOWN_S = 4.0  # PD replaces the replicas of a store that is away for longer
 ELECTED_S = 0.8  # most elections are over this long after the leader was last heard
+BEHIND_S = 1.0  # more entries come in this time than a leader keeps for those who are away
 DRIFT = 0.05  # a clock is at most this much too fast or too slow
 PROPOSE_TIMEOUT_S = 2.0
 
@@ -47,6 +48,8 @@ class Nemesis:
     actions: tuple[Action, ...] = ()
     pace_s: float = 0.6
     """A fault comes after at most this long."""
+    trip: float = TRIP
+    """How likely it is that a store loses power while something happens there that takes several writes."""
     done: list[str] = field(default_factory=list)
     tripped: list[Node] = field(default_factory=list)
     """Stores that lose power as soon as they can: something just happened there that takes several writes."""
@@ -87,7 +90,7 @@ class Nemesis:
         manager.bring_in = brought_in  # type: ignore[method-assign]
 
     def _trip(self, node: Node) -> None:
-        if self.rng.random() < TRIP:
+        if self.rng.random() < self.trip:
             self.tripped.append(node)
             self.tripping.set()
 
@@ -319,16 +322,35 @@ async def sleep_through_election(nemesis: Nemesis, _node: Node) -> None:
     if not leaders:
         return
     node, _, peer = nemesis.rng.choice(leaders)
-    others = frozenset(other.name for other in nemesis.cluster.nodes if other is not node)
-    before = len(nemesis.fault.cuts)
-    nemesis.fault.part(frozenset((node.name,)), others)
-    own = nemesis.fault.cuts[before:]
+    own = cut_off(nemesis, node)
     seconds = ELECTED_S + nemesis.rng.random()
     stand_still(nemesis, node, seconds)
     await asyncio.sleep(seconds)
     if nemesis.on_awake is not None and node.server is not None:
         await nemesis.on_awake(node, peer)
+    end_cuts(nemesis, own)
+
+
+def cut_off(nemesis: Nemesis, node: Node) -> list[Cut]:
+    """Cut a store off from the other stores, not from PD and clients; the cuts that do it."""
+    others = frozenset(other.name for other in nemesis.cluster.nodes if other is not node)
+    before = len(nemesis.fault.cuts)
+    nemesis.fault.part(frozenset((node.name,)), others)
+    return nemesis.fault.cuts[before:]
+
+
+def end_cuts(nemesis: Nemesis, own: list[Cut]) -> None:
+    """End these cuts, if they have not healed already."""
     nemesis.fault.cuts = [cut for cut in nemesis.fault.cuts if not any(cut is one for one in own)]
+
+
+async def fall_behind(nemesis: Nemesis, node: Node) -> None:
+    """A store does not hear the others for so long that it finds their logs truncated and needs a snapshot."""
+    seconds = BEHIND_S * (1 + nemesis.rng.random())
+    nemesis.note(f"does not hear other stores for {seconds:.3f} s", node)
+    own = cut_off(nemesis, node)
+    await asyncio.sleep(seconds)
+    end_cuts(nemesis, own)
 
 
 async def drift(nemesis: Nemesis, node: Node) -> None:
@@ -423,7 +445,10 @@ ACTIONS: tuple[Action, ...] = (
     Action("change members", 10, membership.change),
 )
 
-AIMED: tuple[Action, ...] = (Action("sleep through election", 0, sleep_through_election),)
+AIMED: tuple[Action, ...] = (
+    Action("sleep through election", 0, sleep_through_election),
+    Action("fall behind", 0, fall_behind),
+)
 """What only the workloads do that ask for it."""
 
 

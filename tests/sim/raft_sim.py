@@ -64,6 +64,15 @@ SNAPSHOTS = Options(
     actions=chosen_actions(change_members=12, isolate=6, heal=8, crash=8, slow_disk=4, split=3, crash_all=4),
 )
 """Replicas come and go, power is lost."""
+LAGGARDS = Options(
+    "raft-laggards",
+    stores=3,
+    run_s=9.0,
+    pace_s=1.6,
+    actions=chosen_actions(fall_behind=8, slow_disk=2, heal=1),
+    trip=1.0,
+)
+"""Replicas with data fall behind, take in snapshots, and lose power while they do."""
 UNKNOWN = (RpcError, UndeterminedResult, RawError)
 
 

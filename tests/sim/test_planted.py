@@ -39,7 +39,7 @@ HUNTS = {
     "lease_ignores_a_pause": Hunt(cluster(raft_sim.PAUSES)),
     "acknowledges_before_sync": Hunt(cluster(raft_sim.SHORT)),
     "applies_before_persisting": Hunt(cluster(raft_sim.SNAPSHOTS), 23),
-    "applies_writes_of_an_older_epoch": Hunt(cluster(raft_sim.SHORT), 14),
+    "applies_writes_of_an_older_epoch": Hunt(cluster(raft_sim.SHORT), 17),
     "snapshot_is_not_synced": Hunt(cluster(raft_sim.SNAPSHOTS), 5),
     "log_is_truncated_before_data_is_durable": Hunt(cluster(raft_sim.SHORT), 4),
     "several_voters_change_at_once": Hunt(overlap.simulate),

@@ -35,7 +35,9 @@ def test_registers(start: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [raft_sim.LEASES, raft_sim.PAUSES, raft_sim.SNAPSHOTS], ids=lambda options: str(options.name)
+    "options",
+    [raft_sim.LEASES, raft_sim.PAUSES, raft_sim.SNAPSHOTS, raft_sim.LAGGARDS],
+    ids=lambda options: str(options.name),
 )
 def test_registers_under_aimed_faults(options: Options) -> None:
     writes, reads, *_ = together([raft_sim.simulate(seed, options) for seed in range(10)])

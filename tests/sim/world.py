@@ -20,7 +20,7 @@ from core_py.sim.loop import run_virtual
 from core_py.sim.workers import DelayedWorkers
 from tests.sim import membership
 from tests.sim.faults import SeededFault
-from tests.sim.nemesis import DOWN_S, SYNC_S, Action, Nemesis
+from tests.sim.nemesis import DOWN_S, SYNC_S, TRIP, Action, Nemesis
 from tests.sim.observer import Observer
 from tests.sim.trace import Trace
 from tests.support.storage_cluster import FAST, Node, StorageCluster
@@ -44,6 +44,8 @@ class Options:
     echo: bool = False
     actions: tuple[Action, ...] = ()
     """Empty: all."""
+    trip: float = TRIP
+    """See `Nemesis`."""
 
 
 @dataclass
@@ -101,7 +103,7 @@ class World:
             settings=settings or TikvConfig(),
         )
         self.nemesis = Nemesis(
-            self.cluster, self.fault, self.rng, self.trace, split_keys, options.actions, options.pace_s
+            self.cluster, self.fault, self.rng, self.trace, split_keys, options.actions, options.pace_s, options.trip
         )
 
     def _started(self, node: Node) -> None:
