@@ -60,9 +60,8 @@ def _answer_stale(raft: Raft, msg: Message) -> None:
     """A message of a lower term gets an answer only where silence would keep its sender stuck."""
     kind = msg.msg_type
     if kind in _FROM_LEADER:
-        # Under PreVote a node of a higher term cannot depose an old leader by campaigning: tell it.
-        if raft.config.check_quorum or raft.config.pre_vote:
-            raft.send(Message(MsgType.APPEND_RESPONSE, msg.from_, raft.id, raft.term))
+        # Under PreVote, or as a learner, this node cannot depose an old leader by campaigning: tell it (paper 5.1).
+        raft.send(Message(MsgType.APPEND_RESPONSE, msg.from_, raft.id, raft.term))
     elif kind is MsgType.REQUEST_PRE_VOTE:
         raft.send(Message(MsgType.REQUEST_PRE_VOTE_RESPONSE, msg.from_, raft.id, raft.term, reject=True))
 

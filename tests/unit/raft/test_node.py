@@ -265,6 +265,20 @@ def test_restarted_node_refuses_votes_for_an_election_timeout() -> None:
     assert [message.reject for message in node.ready().persisted_messages] == [False]
 
 
+@pytest.mark.parametrize("calm", [True, False])
+def test_a_stale_leader_is_told_by_who_will_never_campaign(calm: bool) -> None:
+    """A learner whose term a removed node has raised: without an answer its leader would send to it for ever."""
+    storage = MemoryStorage(ConfState(voters=(2,), learners=(1,)))
+    config = RaftConfig(id=1, pre_vote=calm, check_quorum=calm, read_only_lease=calm)
+    node = RawNode(config, storage, random.Random(1))
+    node.step(Message(MsgType.REQUEST_VOTE, 1, 3, 5))
+    node.ready()
+    for kind in (MsgType.HEARTBEAT, MsgType.APPEND):
+        node.step(Message(kind, 1, 2, 4))
+        answers = node.ready().persisted_messages
+        assert [(message.msg_type, message.term) for message in answers] == [(MsgType.APPEND_RESPONSE, 5)]
+
+
 def test_a_promise_to_a_leader_outlives_a_higher_term() -> None:
     """The leader of term 1 counts on this node's silence, whatever it hears of later terms meanwhile."""
     node = Driver((1, 2, 3)).node
