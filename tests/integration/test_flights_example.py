@@ -19,13 +19,13 @@ from tidb_py.testing.playground import PlaygroundCluster, playground
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("processes"), pytest.mark.timeout(600)]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # loading takes a minute: not again when other tests come in between
 def cluster() -> Iterator[PlaygroundCluster]:
     with playground() as running:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def loaded(cluster: PlaygroundCluster) -> flights.Connect:
     def connect() -> pymysql.Connection[Any]:
         return pymysql.connect(host=cluster.mysql_host, port=cluster.mysql_port, user="root")
@@ -34,7 +34,7 @@ def loaded(cluster: PlaygroundCluster) -> flights.Connect:
     return connect
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def oracle(tmp_path_factory: pytest.TempPathFactory) -> Any:
     directory = tmp_path_factory.mktemp("flights")
     with zipfile.ZipFile(flights.data_directory() / "flights.csv.zip") as archive:

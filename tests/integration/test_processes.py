@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from pathlib import Path
 
@@ -125,12 +126,17 @@ def test_store_with_another_clusters_data_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_log_is_refused_with_one_line(tmp_path: Path) -> None:
     data = tmp_path / "data"
     cluster = pg.start("--db", "0", "--kv", "1", "--data-dir", str(data))
+    raft = data / "tikv-0" / "data" / "raft"
+    for _ in range(400):  # until the first leader's entry is there
+        if any(path.stat().st_size > 64 for path in raft.glob("*.log")):
+            break
+        threading.Event().wait(0.05)
     cluster.process.send_signal(signal.SIGKILL)  # nothing is flushed: what was written is in the logs
     cluster.process.communicate()
     for group in cluster.pids.values():
         for pid in group:
             wait_gone(pid)
-    log = max((data / "tikv-0" / "data" / "raft").glob("*.log"), key=lambda path: path.stat().st_size)
+    log = max(raft.glob("*.log"), key=lambda path: path.stat().st_size)
     content = bytearray(log.read_bytes())
     content[len(content) // 2] ^= 0xFF
     log.write_bytes(content)
