@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from bench.load import Result, summarize
 from core_py.errors import DbError
 
+TIMER_S = 0.001  # what uvloop's timers count in; operations that fell due meanwhile begin together
 MAX_IN_FLIGHT = 20_000  # beyond it operations begin late, which their latencies show
 
 
@@ -36,7 +37,7 @@ class Paced:
             while not stop.is_set():
                 due = began + number / self.per_second
                 if due > time.perf_counter():
-                    await asyncio.sleep(min(due - time.perf_counter(), 0.005))
+                    await asyncio.sleep(TIMER_S)  # a shorter sleep would be none, and this loop would take a core
                     continue
                 await limit.acquire()
                 group.create_task(self._one(number, due, limit))
