@@ -1,13 +1,14 @@
 """The store's work for PD: telling it how the store and its regions are, and doing what it asks.
 
 Region heartbeats are sent at once when leadership, membership or bounds change, and at an interval; when the stream
-connects, all leaders are reported, because PD keeps regions in memory. A command PD sends is proposed if the region
+connects, all leaders are reported, because PD keeps regions in memory. Sleeping regions are reported less often. A command PD sends is proposed if the region
 is still at the epoch it was meant for.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -27,6 +28,7 @@ from tikv_py.server.metrics import StoreMetrics
 from tikv_py.server.split_worker import SplitWorker, split_region
 
 RETRY_S = 0.5
+SLEEPERS_EVERY = 5  # of a sleeping region PD hears every so many intervals: nothing in its report has changed
 DOWN_PEER_S = 3.0  # silence after which a follower is reported, with its seconds; PD decides when that is too long
 
 
@@ -146,9 +148,14 @@ class PdWorker(StoreListener):
         )
 
     async def _interval(self) -> None:
-        while True:
+        for number in itertools.count(1):
             await asyncio.sleep(float(self._store.config.pd_heartbeat_tick_interval))
-            self._report_all()
+            if number % SLEEPERS_EVERY:
+                for region_id in self._store.hibernation.awake:
+                    if self._store.peers[region_id].is_leader:
+                        self._report(region_id)
+            else:
+                self._report_all()
 
     def _report_all(self) -> None:
         for region_id, peer in self._store.peers.items():

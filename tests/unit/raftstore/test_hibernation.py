@@ -74,6 +74,18 @@ def test_an_idle_group_says_nothing() -> None:
     run(body)
 
 
+def test_pd_hears_of_a_sleeping_region_now_and_then() -> None:
+    async def body(cluster: StorageCluster) -> None:
+        assert cluster.pd.cluster is not None
+        await all_asleep(cluster)
+        before = cluster.pd.cluster.region_heartbeats
+        await asyncio.sleep(30 * float(FAST.pd_heartbeat_tick_interval))
+        heard = cluster.pd.cluster.region_heartbeats - before
+        assert 5 <= heard <= 7, "every fifth interval"
+
+    run(body)
+
+
 def test_a_write_and_a_read_wake_it() -> None:
     async def body(cluster: StorageCluster) -> None:
         async with await raw_client(cluster) as client:
