@@ -1,8 +1,8 @@
 """The store's work for PD: telling it how the store and its regions are, and doing what it asks.
 
 Region heartbeats are sent at once when leadership, membership or bounds change, and at an interval; when the stream
-connects, all leaders are reported, because PD keeps regions in memory. Sleeping regions are reported less often. A command PD sends is proposed if the region
-is still at the epoch it was meant for.
+connects, all leaders are reported, because PD keeps regions in memory. Sleeping regions are reported less often. A command
+PD sends is proposed if the region is still at the epoch it was meant for.
 """
 
 from __future__ import annotations
@@ -132,9 +132,15 @@ class PdWorker(StoreListener):
         self._metrics.store_size.labels("available").set(disk.available)
         self._metrics.store_size.labels("used").set(used)
         self._metrics.region_count.labels("region").set(len(peers))
-        self._metrics.region_count.labels("leader").set(sum(peer.is_leader for peer in peers))
-        self._metrics.leader_missing.set(sum(not peer.node.leader_id for peer in peers))
-        self._metrics.region_size.set(sum(peer.approximate_size for peer in peers))
+        leaders = missing = size = 0
+        for peer in peers:  # there may be very many
+            leader_id = peer.node.leader_id
+            leaders += leader_id == peer.peer_id
+            missing += not leader_id
+            size += peer.approximate_size
+        self._metrics.region_count.labels("leader").set(leaders)
+        self._metrics.leader_missing.set(missing)
+        self._metrics.region_size.set(size)
         self._metrics.engine_size.labels("kv").set(used)
         self._metrics.engine_size.labels("raft").set(self._store.raft_db.approximate_size())
         return pdpb_pb2.StoreStats(
@@ -150,12 +156,11 @@ class PdWorker(StoreListener):
     async def _interval(self) -> None:
         for number in itertools.count(1):
             await asyncio.sleep(float(self._store.config.pd_heartbeat_tick_interval))
-            if number % SLEEPERS_EVERY:
-                for region_id in self._store.hibernation.awake:
-                    if self._store.peers[region_id].is_leader:
-                        self._report(region_id)
-            else:
-                self._report_all()
+            hibernation = self._store.hibernation
+            for region_id, peer in self._store.peers.items():
+                its_turn = (region_id + number) % SLEEPERS_EVERY == 0
+                if peer.is_leader and (its_turn or not hibernation.is_asleep(region_id)):
+                    self._report(region_id)
 
     def _report_all(self) -> None:
         for region_id, peer in self._store.peers.items():
