@@ -15,6 +15,7 @@ from protos.kvproto import raft_cmdpb_pb2 as cmdpb
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tests.integration.test_storage_cluster import eventually, raw_client, three_replicas
 from tests.support.storage_cluster import FAST, Node, StorageCluster, storage_cluster
+from tikv_py.client.raw.client import RawClient
 from tikv_py.engine.port import CF_RAFT
 from tikv_py.raftstore import admin, keys
 from tikv_py.raftstore.apply import Applied
@@ -143,19 +144,25 @@ def test_two_regions_become_one_under_writes(source: bytes, target: bytes) -> No
     run(body)
 
 
+async def merged_without_one(cluster: StorageCluster, client: RawClient) -> tuple[Node, int, int]:
+    """Two regions with a key each are merged while one store, which leads neither, goes down: (store, source, target)."""
+    await split_at(cluster, b"m")
+    await client.put(b"a", b"1")
+    await client.put(b"p", b"1")
+    node, _ = await led(cluster, b"a")
+    leaders = {id(node), id((await led(cluster, b"p"))[0])}
+    away = next(one for one in cluster.nodes if id(one) not in leaders)
+    await asyncio.sleep(0.5)
+    source_id, target_id = await merge(cluster, b"a", b"p")
+    await cluster.crash(away)
+    await gone(cluster, source_id)
+    return away, source_id, target_id
+
+
 def test_a_replica_that_was_away_catches_up_through_the_target() -> None:
     async def body(cluster: StorageCluster) -> None:
         async with await raw_client(cluster) as client:
-            await split_at(cluster, b"m")
-            await client.put(b"a", b"1")
-            await client.put(b"p", b"1")
-            node, _ = await led(cluster, b"a")
-            leaders = {id(node), id((await led(cluster, b"p"))[0])}
-            away = next(one for one in cluster.nodes if id(one) not in leaders)
-            await asyncio.sleep(0.5)
-            source_id, target_id = await merge(cluster, b"a", b"p")
-            await cluster.crash(away)
-            await gone(cluster, source_id)
+            away, source_id, target_id = await merged_without_one(cluster, client)
             for number in range(40):
                 await client.put(b"b%d" % number, b"x" * 10)
             await cluster.start_store(away)
@@ -176,16 +183,7 @@ def test_a_replica_that_gets_the_merged_region_by_snapshot_gives_up_the_source()
 
     async def body(cluster: StorageCluster) -> None:
         async with await raw_client(cluster) as client:
-            await split_at(cluster, b"m")
-            await client.put(b"a", b"1")
-            await client.put(b"p", b"1")
-            node, _ = await led(cluster, b"a")
-            leaders = {id(node), id((await led(cluster, b"p"))[0])}
-            away = next(one for one in cluster.nodes if id(one) not in leaders)
-            await asyncio.sleep(0.5)
-            source_id, target_id = await merge(cluster, b"a", b"p")
-            await cluster.crash(away)
-            await gone(cluster, source_id)
+            away, source_id, target_id = await merged_without_one(cluster, client)
             for number in range(300):
                 await client.put(b"b%d" % number, b"x" * 10)
             _, peer = await led(cluster, b"a")
