@@ -63,6 +63,19 @@ def run(test: Callable[[StorageCluster], Awaitable[None]], stores: int = 3, raft
     run_virtual(main())
 
 
+def test_turns_and_syncs_of_a_store_are_counted() -> None:
+    async def body(cluster: StorageCluster) -> None:
+        async with await raw_client(cluster) as client:
+            await client.put(b"k", b"v")
+        await asyncio.sleep(2 * float(FAST.pd_store_heartbeat_tick_interval))
+        for node in cluster.nodes:
+            assert node.server is not None
+            for name in ("tikv_raftstore_loop_turns_total", "tikv_raftstore_sync_log_total"):
+                assert (node.server.registry.get_sample_value(name) or 0) > 0, name
+
+    run(body)
+
+
 def test_raw_data_is_the_same_on_all_replicas() -> None:
     async def body(cluster: StorageCluster) -> None:
         async with await raw_client(cluster) as client:

@@ -57,6 +57,7 @@ class PdWorker(StoreListener):
         self._wake = asyncio.Event()
         self._stream = pd.region_heartbeat_stream()
         self._started_s = clock.wall_ms() // 1000
+        self._turns_told = 0
 
     def start(self) -> None:
         """Begin."""
@@ -125,6 +126,8 @@ class PdWorker(StoreListener):
 
     def _store_stats(self) -> pdpb_pb2.StoreStats:
         self._metrics.disk.slow_score.set(self._store.log_sync.slow_score.value)
+        self._metrics.raft_turns.inc(self._store.turns - self._turns_told)
+        self._turns_told = self._store.turns
         disk = self._disk
         peers = self._store.peers.values()
         used = self._store.kv_db.approximate_size()
