@@ -131,7 +131,8 @@ def test_a_damaged_log_is_refused_with_one_line(tmp_path: Path) -> None:
         if any(path.stat().st_size > 64 for path in raft.glob("*.log")):
             break
         threading.Event().wait(0.05)
-    cluster.process.send_signal(signal.SIGKILL)  # nothing is flushed: what was written is in the logs
+    cluster.kill("kv")  # nothing is flushed: what was written is in the logs
+    cluster.process.send_signal(signal.SIGKILL)
     cluster.process.communicate()
     for group in cluster.pids.values():
         for pid in group:
