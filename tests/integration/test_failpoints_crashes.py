@@ -147,6 +147,17 @@ async def a_replica_was_left_behind(stage: Stage) -> None:
 
 Scenario = Callable[[Stage], Awaitable[None]]
 REMOVE_NODE = 1
+A_SNAPSHOT_ARRIVES = {
+    "snapshot_receive_chunk": FOLLOWER,
+    "snapshot_received": FOLLOWER,
+    "snapshot_begin": FOLLOWER,
+    "snapshot_before_clear": FOLLOWER,
+    "snapshot_before_ingest": FOLLOWER,
+    "snapshot_before_region_state": FOLLOWER,
+    "snapshot_before_unmark": FOLLOWER,
+    "snapshot_before_drop": FOLLOWER,
+    "snapshot_before_answer": FOLLOWER,
+}
 CASES: dict[Scenario, dict[str, str]] = {
     ordinary_writes: {
         "raft_before_turn": BOTH,
@@ -183,31 +194,8 @@ CASES: dict[Scenario, dict[str, str]] = {
         "burial_before_release": BOTH,
     },
     a_merge_that_is_undone: {"merge_propose_rollback": LEADER, "apply_rollback_merge": BOTH},
-    a_replica_is_added: {
-        "snapshot_make": LEADER,
-        "peer_create": FOLLOWER,
-        "snapshot_receive_chunk": FOLLOWER,
-        "snapshot_received": FOLLOWER,
-        "snapshot_begin": FOLLOWER,
-        "snapshot_before_clear": FOLLOWER,
-        "snapshot_before_ingest": FOLLOWER,
-        "snapshot_before_region_state": FOLLOWER,
-        "snapshot_before_unmark": FOLLOWER,
-        "snapshot_before_drop": FOLLOWER,
-        "snapshot_before_answer": FOLLOWER,
-    },
-    a_replica_was_left_behind: {
-        "snapshot_make": LEADER,
-        "snapshot_receive_chunk": FOLLOWER,
-        "snapshot_received": FOLLOWER,
-        "snapshot_begin": FOLLOWER,
-        "snapshot_before_clear": FOLLOWER,
-        "snapshot_before_ingest": FOLLOWER,
-        "snapshot_before_region_state": FOLLOWER,
-        "snapshot_before_unmark": FOLLOWER,
-        "snapshot_before_drop": FOLLOWER,
-        "snapshot_before_answer": FOLLOWER,
-    },
+    a_replica_is_added: {"snapshot_make": LEADER, "peer_create": FOLLOWER, **A_SNAPSHOT_ARRIVES},
+    a_replica_was_left_behind: {"snapshot_make": LEADER, **A_SNAPSHOT_ARRIVES},
 }
 KEEPS = {"nothing": NOTHING, "raft": ONLY_RAFT, "kv": ONLY_KV, "all": ALL}
 WORST = {"burial_before_release": "raft"}

@@ -15,7 +15,6 @@ from core_py.runtime.log import get_logger
 from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.engine.port import CF_RAFT, WriteBatch
-from tikv_py.raft.messages import MsgType
 from tikv_py.raftstore import keys
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.peer_storage import (
@@ -26,8 +25,6 @@ from tikv_py.raftstore.region import find_peer, is_older
 
 if TYPE_CHECKING:
     from tikv_py.raftstore.store import Store
-
-_VOTE_REQUESTS = (MsgType.REQUEST_VOTE, MsgType.REQUEST_PRE_VOTE)
 
 
 def region_changed(store: Store, peer: Peer, kv_batch: WriteBatch) -> None:

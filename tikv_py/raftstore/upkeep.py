@@ -14,8 +14,6 @@ from tikv_py.raftstore.peer import Peer
 if TYPE_CHECKING:
     from tikv_py.raftstore.store import Store
 
-_VOTE_REQUESTS = (MsgType.REQUEST_VOTE, MsgType.REQUEST_PRE_VOTE)
-
 
 def ask_whether_removed(store: Store, peer: Peer) -> None:
     """A learner that hears no leader asks the members: it holds no elections, so nobody would tell it that it was removed.
