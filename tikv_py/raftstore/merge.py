@@ -31,7 +31,7 @@ from protos.kvproto import raft_cmdpb_pb2 as cmdpb
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.raft.messages import Entry, EntryType
 from tikv_py.raft.progress import ProgressState
-from tikv_py.raftstore import codec, commands, deaths, merge_rules
+from tikv_py.raftstore import births, codec, commands, deaths, merge_rules
 from tikv_py.raftstore.peer import Peer, ignore_outcome
 from tikv_py.raftstore.region import AdminRefused, is_older, overlaps, same_epoch
 
@@ -114,22 +114,34 @@ def pursue(store: Store, source: Peer) -> None:
 
 
 def _propose_commit(store: Store, source: Peer, target: Peer, merge: serverpb.MergeState) -> None:
-    attempt = (target.node.term, target.storage.apply_state.applied_index)
-    asked = source.merge_asked
-    if asked is not None and asked[0] == target.node.term and asked[1] > attempt[1]:
-        return  # proposed in this term and not applied yet
+    if _is_asked(source, target):
+        return
     if store.fail.armed and store.fail.hit("merge_propose_commit") is not None:
         return
     entries = source.storage.entries(merge.min_index + 1, merge.commit + 1, None)
     request = commands.commit_merge(source.region, merge.commit, [codec.entry_to_pb(entry) for entry in entries])
-    data = commands.admin_command(target.region, request).SerializeToString()
+    _ask(store, source, target, request)
+
+
+def _is_asked(source: Peer, proposer: Peer) -> bool:
+    """Whether the end of the source's merge stands in this log already: proposed in this term and not applied yet."""
+    if source.merge_asked is None:
+        return False
+    region_id, term, index = source.merge_asked
+    same_log = (region_id, term) == (proposer.region.id, proposer.node.term)
+    return same_log and index > proposer.storage.apply_state.applied_index
+
+
+def _ask(store: Store, source: Peer, proposer: Peer, request: cmdpb.AdminRequest) -> None:
+    """Propose what ends the source's merge, in the log of the target or in its own."""
+    data = commands.admin_command(proposer.region, request).SerializeToString()
     try:
-        ignore_outcome(target.propose_admin(data))
-    except DbError as error:  # a later tick tries again
-        get_logger().info("merge not committed yet", region=source.region.id, into=target.region.id, error=str(error))
+        ignore_outcome(proposer.propose_admin(data))
+    except DbError as error:  # a later tick tries again, or whoever leads next
+        get_logger().info("merge not ended yet", region=source.region.id, by=proposer.region.id, error=str(error))
         return
-    source.merge_asked = (target.node.term, target.node.last_index)
-    store.activate(target.region.id)
+    source.merge_asked = (proposer.region.id, proposer.node.term, proposer.node.last_index)
+    store.activate(proposer.region.id)
 
 
 def _want_rollback(store: Store, source: Peer, commit: int) -> None:
@@ -146,21 +158,11 @@ def _want_rollback(store: Store, source: Peer, commit: int) -> None:
 def on_want_rollback(store: Store, source: Peer, commit: int) -> None:
     """A replica knows that the merge prepared at `commit` cannot be committed any more."""
     merge = source.storage.merge
-    if not source.is_leader or merge is None or merge.commit != commit:
-        return
-    asked = source.merge_asked
-    if asked is not None and asked[0] == source.node.term and asked[1] > source.storage.apply_state.applied_index:
+    if not source.is_leader or merge is None or merge.commit != commit or _is_asked(source, source):
         return
     if store.fail.armed and store.fail.hit("merge_propose_rollback") is not None:
         return
-    data = commands.admin_command(source.region, commands.rollback_merge(commit)).SerializeToString()
-    try:
-        ignore_outcome(source.propose_admin(data))
-    except DbError as error:  # whoever leads next hears of it again
-        get_logger().info("merge not rolled back yet", region=source.region.id, error=str(error))
-        return
-    source.merge_asked = (source.node.term, source.node.last_index)
-    store.activate(source.region.id)
+    _ask(store, source, source, commands.rollback_merge(commit))
 
 
 def commit(store: Store, target: Peer, request: cmdpb.CommitMergeRequest, turn: Turn) -> None:
@@ -207,15 +209,17 @@ def told_of_merge(store: Store, peer: Peer, target: metapb_pb2.Region) -> None:
     """Another store says that this peer's region has become a part of `target`; bury it unless the target needs it here.
 
     A target peer that is behind the merge needs it: CommitMerge is in the log it has yet to apply, or a snapshot that
-    remembers the merge will replace both. The same goes for a region that may still split the target off.
+    remembers the merge will replace both. The same goes for a region that may still split the target off, and for a target
+    that a split has made here but that does not run yet.
     """
     here = store.peers.get(target.id)
     if here is not None and here.storage.is_initialized:
         if here.snapshot is None and here.region.region_epoch.version >= target.region_epoch.version:
             deaths.destroy_merged(store, peer, target)
         return
-    others = (other for other in store.peers.values() if other is not peer and other.storage.is_initialized)
-    if not any(overlaps(other.region, target) for other in others) and peer.snapshot is None:
+    if target.id in store.unsettled or peer.snapshot is not None:
+        return
+    if births.holder_of_range(store, target, besides=frozenset({peer.region.id})) is None:
         deaths.destroy_merged(store, peer, target)
 
 

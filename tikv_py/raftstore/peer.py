@@ -144,8 +144,8 @@ class Peer:
         self.destroyed = False
         self.unwritten = False
         """Entries count as applied whose batch this turn has not written yet."""
-        self.merge_asked: tuple[int, int] | None = None
-        """(term, index) of the command that ends this region's merge, as far as this store proposed it."""
+        self.merge_asked: tuple[int, int, int] | None = None
+        """(region id, term, index): whose log has the command that ends this region's merge, and where this store proposed it."""
         self.used = False
         """Read under the lease since the last tick; such reads leave no other trace."""
         self.quiet_ticks = 0

@@ -12,7 +12,7 @@ from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tests.unit.raftstore.support import REGION, Bench, bench, engines_with, first_region
 from tikv_py.engine.port import CF_RAFT
 from tikv_py.raft.messages import Message, MsgType
-from tikv_py.raftstore import keys, merge, merge_rules
+from tikv_py.raftstore import admin, commands, keys, merge, merge_rules
 from tikv_py.raftstore.region import AdminRefused
 
 TARGET = 2
@@ -111,6 +111,57 @@ def test_a_peer_that_slept_through_its_merge_goes_when_nobody_needs_it_here(
             kept = serverpb.RegionLocalState.FromString(state)
             assert (kept.state == serverpb.Tombstone) == buried
             assert kept.merge_state.target.id == (TARGET if buried else 0)
+
+    run_virtual(main())
+
+
+def test_a_peer_that_slept_through_its_merge_stays_while_its_target_is_being_born_here() -> None:
+    async def main() -> None:
+        async with bench(*engines_with(region(REGION, b"", b"m", 3))) as one:
+            one.store.unsettled[TARGET] = region(TARGET, b"m", b"", 4)
+            one.store.deliver(told(one, region(TARGET, b"", b"x", 9)))
+            await one.settle()
+            assert REGION in one.store.peers, "CommitMerge in the log of the newborn needs its data"
+            del one.store.unsettled[TARGET]
+            one.store.unsettled[7] = region(7, b"p", b"", 4)
+            one.store.deliver(told(one, region(TARGET, b"", b"x", 9)))
+            await one.settle()
+            assert REGION in one.store.peers, "the newborn may yet split the target off"
+            one.store.unsettled.clear()
+            one.store.deliver(told(one, region(TARGET, b"", b"x", 9)))
+            await one.settle()
+            assert REGION not in one.store.peers
+
+    run_virtual(main())
+
+
+def alone(region_id: int, start: bytes, end: bytes) -> metapb_pb2.Region:
+    made = region(region_id, start, end)
+    del made.peers[1:]
+    return made
+
+
+def test_a_merge_whose_commit_was_refused_far_behind_in_the_targets_log_is_undone() -> None:
+    """The regions' logs have nothing in common: the index in one says nothing about what the other has proposed."""
+
+    async def main() -> None:
+        async with bench(*engines_with(alone(REGION, b"", b"m"), alone(TARGET, b"m", b""))) as one:
+            source, target = one.peer, one.store.peers[TARGET]
+            await asyncio.sleep(1)
+            assert source.node.term == target.node.term
+            for _ in range(100):
+                target.node.propose(b"")
+            one.store.activate(TARGET)
+            await one.settle()
+            target.propose_admin(
+                commands.admin_command(target.region, commands.batch_split([(b"x", 3, [301])])).SerializeToString()
+            )
+            await admin.merge_region(one.store, source, target.region)
+            closed = source.region.region_epoch.version
+            await asyncio.sleep(5)
+            assert source.storage.merge is None
+            assert REGION not in one.store.closed
+            assert source.region.region_epoch.version == closed + 1
 
     run_virtual(main())
 
