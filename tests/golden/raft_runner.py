@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from tikv_py.raft.confchange import apply_change
-from tikv_py.raft.config import RaftConfig
-from tikv_py.raft.errors import RaftError
-from tikv_py.raft.messages import (
+from core_py.raft.confchange import apply_change
+from core_py.raft.config import RaftConfig
+from core_py.raft.errors import RaftError
+from core_py.raft.messages import (
     ConfChange,
     ConfChangeSingle,
     ConfChangeTransition,
@@ -27,9 +27,9 @@ from tikv_py.raft.messages import (
     Snapshot,
     StateRole,
 )
-from tikv_py.raft.node import RawNode
-from tikv_py.raft.ready import Ready
-from tikv_py.raft.storage import MemoryStorage
+from core_py.raft.node import RawNode
+from core_py.raft.ready import Ready
+from core_py.raft.storage import MemoryStorage
 
 _CHANGES = {
     "add": ConfChangeType.ADD_NODE,

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MAX_MODULE, MAX_CLASS, MAX_FUNCTION = 600, 400, 60
 PURE = (
-    "tikv_py/raft/",
+    "core_py/raft/",
     "tikv_py/mvcc/",
     "tikv_py/resolved_ts/",
     "core_py/codec/",

@@ -14,10 +14,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tikv_py.raft.errors import LogCompacted, LogUnavailable
-from tikv_py.raft.log import RaftLog
-from tikv_py.raft.messages import ConfState, Entry, HardState, Snapshot, SnapshotMeta
-from tikv_py.raft.storage import MemoryStorage
+from core_py.raft.errors import LogCompacted, LogUnavailable
+from core_py.raft.log import RaftLog
+from core_py.raft.messages import ConfState, Entry, HardState, Snapshot, SnapshotMeta
+from core_py.raft.storage import MemoryStorage
 
 CONF = ConfState(voters=(1,))
 SHORT = st.integers(1, 3)

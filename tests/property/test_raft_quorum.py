@@ -8,10 +8,10 @@ from itertools import combinations, product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tikv_py.raft.confchange import apply_change, check_configuration
-from tikv_py.raft.errors import ConfChangeRefused
-from tikv_py.raft.messages import ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfState
-from tikv_py.raft.quorum import NO_LIMIT, VoteResult, joint_index, joint_vote, majority_index, majority_vote
+from core_py.raft.confchange import apply_change, check_configuration
+from core_py.raft.errors import ConfChangeRefused
+from core_py.raft.messages import ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfState
+from core_py.raft.quorum import NO_LIMIT, VoteResult, joint_index, joint_vote, majority_index, majority_vote
 
 PEERS = st.sets(st.integers(1, 7), max_size=7).map(lambda ids: tuple(sorted(ids)))
 VALUES = st.dictionaries(st.integers(1, 7), st.integers(0, 9))

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from core_py.raft.messages import StateRole
+from core_py.raft.node import RawNode
 from tests.sim.test_raft_safety import Cluster, Server, check_log_matching, has_led
 from tests.sim.trace import Trace
 from tests.sim.world import Options, Outcome, SeedFailed
-from tikv_py.raft.messages import StateRole
-from tikv_py.raft.node import RawNode
 
 ROUNDS = 12
 OPTIONS = Options("core-divergence")

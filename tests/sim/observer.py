@@ -24,12 +24,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from core_py.raft.messages import Entry, Message, MsgType, StateRole
 from protos.kvproto import eraftpb_pb2, metapb_pb2, raft_cmdpb_pb2
 from tests.sim.trace import Trace
 from tests.support.storage_cluster import Node
 from tikv_py.engine.memory import MemoryEngine
 from tikv_py.engine.port import CF_DEFAULT, CF_RAFT, WriteBatch
-from tikv_py.raft.messages import Entry, Message, MsgType, StateRole
 from tikv_py.raftstore import keys
 from tikv_py.raftstore.apply import Applied, Applier, LocalWrites, parse_writes
 from tikv_py.raftstore.peer import Peer

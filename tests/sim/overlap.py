@@ -10,12 +10,12 @@ Invariants: see `divergence`, whose steps these are. Voters leave, then those co
 
 from __future__ import annotations
 
+from core_py.raft.errors import ConfChangeRefused, NotLeaderError, ProposalDropped
+from core_py.raft.messages import ConfChange, ConfChangeSingle, ConfChangeType, StateRole
 from tests.sim import divergence
 from tests.sim.divergence import DivergingCluster
 from tests.sim.test_raft_safety import Server, check_log_matching, encode
 from tests.sim.world import Options, Outcome
-from tikv_py.raft.errors import ConfChangeRefused, NotLeaderError, ProposalDropped
-from tikv_py.raft.messages import ConfChange, ConfChangeSingle, ConfChangeType, StateRole
 
 ROUNDS = 12
 OPTIONS = Options("core-overlap")

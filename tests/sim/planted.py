@@ -12,15 +12,15 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
+from core_py.raft import confchange, election, membership, reads, replication
+from core_py.raft.log import RaftLog
+from core_py.raft.messages import ConfChange, ConfChangeSingle, ConfState, Entry, HardState, Message, MsgType, StateRole
+from core_py.raft.node import RawNode
+from core_py.raft.ready import Ready
+from core_py.raft.state import Raft
 from core_py.region_errors import RegionError
 from protos.kvproto import kvrpcpb_pb2, metapb_pb2
 from tikv_py.engine.port import CF_DEFAULT
-from tikv_py.raft import confchange, election, membership, reads, replication
-from tikv_py.raft.log import RaftLog
-from tikv_py.raft.messages import ConfChange, ConfChangeSingle, ConfState, Entry, HardState, Message, MsgType, StateRole
-from tikv_py.raft.node import RawNode
-from tikv_py.raft.ready import Ready
-from tikv_py.raft.state import Raft
 from tikv_py.raftstore import keys, peer_storage, region
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.snapshots import SnapshotManager

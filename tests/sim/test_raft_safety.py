@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tikv_py.raft.confchange import apply_change
-from tikv_py.raft.config import RaftConfig
-from tikv_py.raft.errors import ConfChangeRefused, NotLeaderError, ProposalDropped
-from tikv_py.raft.messages import (
+from core_py.raft.confchange import apply_change
+from core_py.raft.config import RaftConfig
+from core_py.raft.errors import ConfChangeRefused, NotLeaderError, ProposalDropped
+from core_py.raft.messages import (
     ConfChange,
     ConfChangeSingle,
     ConfChangeTransition,
@@ -34,9 +34,9 @@ from tikv_py.raft.messages import (
     Snapshot,
     StateRole,
 )
-from tikv_py.raft.node import RawNode
-from tikv_py.raft.ready import Ready
-from tikv_py.raft.storage import MemoryStorage
+from core_py.raft.node import RawNode
+from core_py.raft.ready import Ready
+from core_py.raft.storage import MemoryStorage
 
 STEPS = 3000
 SEEDS = range(60)

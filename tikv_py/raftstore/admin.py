@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from core_py.raft.errors import RaftError
+from core_py.raft.messages import ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType
 from protos.kvproto import metapb_pb2
-from tikv_py.raft.errors import RaftError
-from tikv_py.raft.messages import ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType
 from tikv_py.raftstore import codec, commands, merge, region
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.store import Store

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 
 from core_py.errors import DbError
 from core_py.failpoints import UNARMED, FailPoints
+from core_py.raft.errors import ConfChangeRefused
+from core_py.raft.messages import ConfChange, Entry, EntryType
+from core_py.raft.node import RawNode
 from core_py.region_errors import ProposalInMergingMode
 from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_cmdpb_pb2 as cmdpb
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.engine.port import WriteBatch
 from tikv_py.mvcc.txn import Modify
-from tikv_py.raft.errors import ConfChangeRefused
-from tikv_py.raft.messages import ConfChange, Entry, EntryType
-from tikv_py.raft.node import RawNode
 from tikv_py.raftstore import codec, merge_rules, region
 from tikv_py.raftstore.peer_storage import PeerStorage
 from tikv_py.resolved_ts.resolver import Resolver

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from core_py.raft.messages import Message, MsgType
 from core_py.runtime.log import get_logger
 from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
-from tikv_py.raft.messages import Message, MsgType
 from tikv_py.raftstore import births, codec, deaths, merge
 from tikv_py.raftstore.disk_space import DiskUsage
 from tikv_py.raftstore.peer import Peer

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from protos.kvproto import eraftpb_pb2 as pb
-from protos.kvproto import metapb_pb2
-from tikv_py.raft.messages import (
+from core_py.raft.messages import (
     ConfChange,
     ConfChangeSingle,
     ConfChangeTransition,
@@ -19,6 +17,8 @@ from tikv_py.raft.messages import (
     Snapshot,
     SnapshotMeta,
 )
+from protos.kvproto import eraftpb_pb2 as pb
+from protos.kvproto import metapb_pb2
 
 _MSG_TYPES = {int(kind): kind for kind in MsgType}
 _ENTRY_TYPES = {int(kind): kind for kind in EntryType}

@@ -20,11 +20,11 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from core_py.errors import invariant
+from core_py.raft.errors import RaftError
 from core_py.runtime.log import get_logger
 from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_cmdpb_pb2 as cmdpb
 from tikv_py.engine.port import DATA_CFS, Pair, Range
-from tikv_py.raft.errors import RaftError
 from tikv_py.raftstore import commands, keys
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.peer import Peer

@@ -20,7 +20,7 @@ from tikv_py.raftstore import keys
 from tikv_py.raftstore.region import overlaps
 
 if TYPE_CHECKING:
-    from tikv_py.raft.messages import Entry
+    from core_py.raft.messages import Entry
     from tikv_py.raftstore.peer import Peer
 
 M = TypeVar("M", bound=Message)

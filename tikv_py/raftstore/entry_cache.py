@@ -15,7 +15,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 
-from tikv_py.raft.messages import Entry
+from core_py.raft.messages import Entry
 
 MAX_ENTRIES = 4096
 MAX_BYTES = 8 << 20

@@ -21,9 +21,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from core_py.raft.messages import StateRole
 from core_py.runtime.log import get_logger
 from protos.kvproto import raft_serverpb_pb2 as serverpb
-from tikv_py.raft.messages import StateRole
 from tikv_py.raftstore.peer import Peer
 
 if TYPE_CHECKING:

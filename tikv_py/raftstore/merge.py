@@ -24,13 +24,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from core_py.errors import DbError, InvariantViolation, invariant
+from core_py.raft.messages import Entry, EntryType
+from core_py.raft.progress import ProgressState
 from core_py.region_errors import ProposalInMergingMode, RegionNotFound, StaleCommand
 from core_py.runtime.log import get_logger
 from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_cmdpb_pb2 as cmdpb
 from protos.kvproto import raft_serverpb_pb2 as serverpb
-from tikv_py.raft.messages import Entry, EntryType
-from tikv_py.raft.progress import ProgressState
 from tikv_py.raftstore import births, codec, commands, deaths, merge_rules
 from tikv_py.raftstore.peer import Peer, ignore_outcome
 from tikv_py.raftstore.region import AdminRefused, is_older, overlaps, same_epoch

@@ -15,6 +15,17 @@ from dataclasses import dataclass, field
 from core_py.errors import DbError
 from core_py.failpoints import UNARMED, FailPoints
 from core_py.ports import Random
+from core_py.raft.config import RaftConfig
+from core_py.raft.errors import (
+    ConfChangeRefused,
+    EntryTooLarge,
+    NotLeaderError,
+    ProposalDropped,
+    RaftError,
+    TransferInProgress,
+)
+from core_py.raft.messages import ConfChange, Message, StateRole
+from core_py.raft.node import RawNode
 from core_py.region_errors import (
     EpochNotMatch,
     NotLeader,
@@ -27,17 +38,6 @@ from core_py.region_errors import (
 )
 from protos.kvproto import metapb_pb2
 from tikv_py.mvcc.txn import Modify
-from tikv_py.raft.config import RaftConfig
-from tikv_py.raft.errors import (
-    ConfChangeRefused,
-    EntryTooLarge,
-    NotLeaderError,
-    ProposalDropped,
-    RaftError,
-    TransferInProgress,
-)
-from tikv_py.raft.messages import ConfChange, Message, StateRole
-from tikv_py.raft.node import RawNode
 from tikv_py.raftstore import commands
 from tikv_py.raftstore.apply import Applied, Applier, LocalWrites
 from tikv_py.raftstore.config import RaftstoreConfig

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from core_py.errors import invariant
+from core_py.raft.errors import LogCompacted, LogUnavailable, SnapshotTemporarilyUnavailable
+from core_py.raft.messages import ConfState, Entry, HardState, Snapshot
+from core_py.raft.storage import limit_bytes
 from protos.kvproto import eraftpb_pb2, metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.engine.port import CF_DEFAULT, CF_RAFT, Engine, WriteBatch
-from tikv_py.raft.errors import LogCompacted, LogUnavailable, SnapshotTemporarilyUnavailable
-from tikv_py.raft.messages import ConfState, Entry, HardState, Snapshot
-from tikv_py.raft.storage import limit_bytes
 from tikv_py.raftstore import codec, damage, keys
 from tikv_py.raftstore.entry_cache import CacheBudget, EntryCache
 
@@ -108,7 +108,7 @@ SnapshotMaker = Callable[[int], Snapshot]
 
 @dataclass(slots=True)
 class PeerStorage:
-    """`tikv_py.raft.storage.RaftStorage` of one peer."""
+    """`core_py.raft.storage.RaftStorage` of one peer."""
 
     raft_db: Engine
     region: metapb_pb2.Region

@@ -14,14 +14,14 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from core_py.ports import Clock
+from core_py.raft.errors import SnapshotTemporarilyUnavailable
+from core_py.raft.messages import Snapshot as RaftSnapshot
+from core_py.raft.messages import SnapshotMeta
 from core_py.runtime.log import get_logger
 from core_py.runtime.rate import ByteRate
 from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.engine.port import DATA_CFS, Range, Snapshot
-from tikv_py.raft.errors import SnapshotTemporarilyUnavailable
-from tikv_py.raft.messages import Snapshot as RaftSnapshot
-from tikv_py.raft.messages import SnapshotMeta
 from tikv_py.raftstore import codec, keys
 from tikv_py.raftstore import snapshot as layout
 from tikv_py.raftstore.peer import Peer

@@ -14,12 +14,12 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from core_py.errors import invariant
+from core_py.raft.messages import Snapshot as RaftSnapshot
 from core_py.runtime.log import get_logger
 from core_py.runtime.rate import ByteRate
 from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.engine.port import CF_DEFAULT, CF_RAFT, DATA_CFS, Engine, WriteBatch
-from tikv_py.raft.messages import Snapshot as RaftSnapshot
 from tikv_py.raftstore import births, deaths, keys, merge, merge_rules
 from tikv_py.raftstore.config import SnapshotSettings
 from tikv_py.raftstore.peer import Peer, SnapshotProgress

@@ -5,7 +5,7 @@ collected, their log entries go into one raft batch (one sync for all regions: g
 kv batch. Messages that promise durability leave when the sync is done; the loop does not wait for it, the next turn's writes
 collect meanwhile. A peer without work costs nothing in a turn.
 
-The order persist -> send -> apply -> answer is written here and nowhere else (`tikv_py.raft.ready` says why).
+The order persist -> send -> apply -> answer is written here and nowhere else (`core_py.raft.ready` says why).
 
 Time: ticks are counted from the clock, and no fraction is lost. A stalled process catches up on missed ticks before it takes in a
 message or believes in its lease: a follower must not count the time before a heartbeat as silence after it, and a leader
@@ -23,6 +23,8 @@ from google.protobuf.message import DecodeError
 from core_py.errors import InvariantViolation, StorageError
 from core_py.failpoints import FailPoints
 from core_py.ports import Clock, Random, Workers
+from core_py.raft.messages import Entry, Message, MsgType, StateRole
+from core_py.raft.ready import Ready
 from core_py.region_errors import RegionNotFound, RegionNotInitialized, ServerIsBusy
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
@@ -30,8 +32,6 @@ from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.engine.port import CF_DEFAULT, Engine
 from tikv_py.failpoints import POINTS
-from tikv_py.raft.messages import Entry, Message, MsgType, StateRole
-from tikv_py.raft.ready import Ready
 from tikv_py.raftstore import arrivals, births, codec, damage, deaths, keys, merge, upkeep
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings

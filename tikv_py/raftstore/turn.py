@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from core_py.raft.messages import Message
 from tikv_py.engine.port import WriteBatch
-from tikv_py.raft.messages import Message
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.peer import Peer
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from core_py.raft.errors import RaftError
+from core_py.raft.messages import Message, MsgType
 from protos.kvproto import metapb_pb2
-from tikv_py.raft.errors import RaftError
-from tikv_py.raft.messages import Message, MsgType
 from tikv_py.raftstore import commands, log_gc
 from tikv_py.raftstore.peer import Peer
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from core_py.raft.messages import ConfState
+from core_py.raft.quorum import VoteResult, joint_vote
 from protos.kvproto import kvrpcpb_pb2, metapb_pb2
-from tikv_py.raft.messages import ConfState
-from tikv_py.raft.quorum import VoteResult, joint_vote
 from tikv_py.resolved_ts.progress import Claim
 
 REGIONS_PER_REQUEST = 512

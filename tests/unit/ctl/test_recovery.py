@@ -7,13 +7,13 @@ from collections.abc import Callable
 import pytest
 
 from core_py.errors import DbError
+from core_py.raft.messages import HardState
 from protos.kvproto import eraftpb_pb2, metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.debug import recovery
 from tikv_py.debug.inspect import Inspector, NotThere
 from tikv_py.engine.memory import MemoryEngine
 from tikv_py.engine.port import CF_DEFAULT, CF_RAFT
-from tikv_py.raft.messages import HardState
 from tikv_py.raftstore import keys
 from tikv_py.raftstore.peer_storage import ApplyState, initial_apply_state, raft_state_bytes, region_state_bytes
 

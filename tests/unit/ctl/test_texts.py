@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core_py.errors import CodecError, DbError
+from core_py.raft.messages import ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType
 from protos.kvproto import debugpb_pb2 as debugpb
 from protos.kvproto import eraftpb_pb2, metapb_pb2
 from protos.kvproto import kvrpcpb_pb2 as kvpb
@@ -17,7 +18,6 @@ from tikv_py.ctl import options, render
 from tikv_py.debug.escape import BadKeyText, escape, unescape
 from tikv_py.mvcc.keys import data_key
 from tikv_py.mvcc.txn import Modify
-from tikv_py.raft.messages import ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType
 from tikv_py.raftstore import codec, commands, keys
 
 

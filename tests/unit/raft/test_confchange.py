@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from core_py.raft.confchange import apply_change
+from core_py.raft.errors import ConfChangeRefused
+from core_py.raft.messages import ConfChange, ConfState
 from tests.golden.raft_runner import parse_change, show_conf
-from tikv_py.raft.confchange import apply_change
-from tikv_py.raft.errors import ConfChangeRefused
-from tikv_py.raft.messages import ConfChange, ConfState
 
 THREE = ConfState(voters=(1, 2, 3))
 

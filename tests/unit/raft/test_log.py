@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from core_py.errors import InvariantViolation
-from tikv_py.raft.errors import LogCompacted, LogUnavailable
-from tikv_py.raft.log import RaftLog
-from tikv_py.raft.messages import ConfState, Entry, HardState, Snapshot, SnapshotMeta
-from tikv_py.raft.storage import MemoryStorage
+from core_py.raft.errors import LogCompacted, LogUnavailable
+from core_py.raft.log import RaftLog
+from core_py.raft.messages import ConfState, Entry, HardState, Snapshot, SnapshotMeta
+from core_py.raft.storage import MemoryStorage
 
 CONF = ConfState(voters=(1,))
 

@@ -8,9 +8,8 @@ from dataclasses import replace
 import pytest
 
 from core_py.errors import ConfigError, InvariantViolation
-from tests.golden.raft_runner import parse_change
-from tikv_py.raft.config import RaftConfig
-from tikv_py.raft.errors import (
+from core_py.raft.config import RaftConfig
+from core_py.raft.errors import (
     ConfChangePending,
     ConfChangeRefused,
     EntryTooLarge,
@@ -19,7 +18,7 @@ from tikv_py.raft.errors import (
     TooMuchUncommitted,
     TransferInProgress,
 )
-from tikv_py.raft.messages import (
+from core_py.raft.messages import (
     ConfState,
     Entry,
     EntryType,
@@ -30,9 +29,10 @@ from tikv_py.raft.messages import (
     SnapshotMeta,
     StateRole,
 )
-from tikv_py.raft.node import RawNode
-from tikv_py.raft.ready import Ready
-from tikv_py.raft.storage import MemoryStorage
+from core_py.raft.node import RawNode
+from core_py.raft.ready import Ready
+from core_py.raft.storage import MemoryStorage
+from tests.golden.raft_runner import parse_change
 
 
 class Driver:

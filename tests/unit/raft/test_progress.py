@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tikv_py.raft.progress import Inflights, Progress, ProgressState
+from core_py.raft.progress import Inflights, Progress, ProgressState
 
 
 def replicating(count: int = 2, size_bytes: int = 100) -> Progress:

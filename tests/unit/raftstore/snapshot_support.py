@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 
+from core_py.raft.messages import Message, MsgType, Snapshot, SnapshotMeta
 from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tests.unit.raftstore.support import LEADER_TERM, OTHER, Bench, first_region
 from tikv_py.engine.memory import MemoryEngine
 from tikv_py.engine.port import DATA_CFS, Pair, Range
-from tikv_py.raft.messages import Message, MsgType, Snapshot, SnapshotMeta
 from tikv_py.raftstore import codec, snapshot
 
 

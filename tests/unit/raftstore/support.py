@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from core_py.ports import Transport, Workers
+from core_py.raft.messages import Entry, EntryType, Message, MsgType, StateRole
 from core_py.runtime.workers import InlineWorkers
 from core_py.sim.clock import LoopClock
 from core_py.sim.network import MemoryNetwork
@@ -15,7 +16,6 @@ from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.engine.memory import MemoryEngine
 from tikv_py.engine.port import CF_DEFAULT, CF_RAFT
-from tikv_py.raft.messages import Entry, EntryType, Message, MsgType, StateRole
 from tikv_py.raftstore import codec, keys
 from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings
 from tikv_py.raftstore.peer import Peer

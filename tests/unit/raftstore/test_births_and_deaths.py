@@ -7,14 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from core_py.runtime.workers import InlineWorkers
-from core_py.sim.loop import run_virtual
-from protos.kvproto import eraftpb_pb2, metapb_pb2
-from protos.kvproto import raft_serverpb_pb2 as serverpb
-from tests.unit.raftstore.support import LEADER_TERM, REGION, Bench, bench, engines_with, first_region
-from tikv_py.engine.memory import MemoryEngine
-from tikv_py.engine.port import CF_DEFAULT, CF_RAFT
-from tikv_py.raft.messages import (
+from core_py.raft.messages import (
     ConfChange,
     ConfChangeSingle,
     ConfChangeTransition,
@@ -25,6 +18,13 @@ from tikv_py.raft.messages import (
     Message,
     MsgType,
 )
+from core_py.runtime.workers import InlineWorkers
+from core_py.sim.loop import run_virtual
+from protos.kvproto import eraftpb_pb2, metapb_pb2
+from protos.kvproto import raft_serverpb_pb2 as serverpb
+from tests.unit.raftstore.support import LEADER_TERM, REGION, Bench, bench, engines_with, first_region
+from tikv_py.engine.memory import MemoryEngine
+from tikv_py.engine.port import CF_DEFAULT, CF_RAFT
 from tikv_py.raftstore import codec, commands, keys
 from tikv_py.raftstore.peer_storage import (
     PeerStorage,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from core_py.raft.messages import Message, MsgType
 from core_py.region_errors import RaftEntryTooLarge, ServerIsBusy
 from core_py.runtime.config import ByteSize
 from core_py.sim.clock import LoopClock
@@ -17,7 +18,6 @@ from tests.unit.raftstore.support import Bench, engines_with, first_region
 from tikv_py.engine.memory import MemoryEngine
 from tikv_py.engine.port import CF_DEFAULT
 from tikv_py.mvcc.txn import Modify
-from tikv_py.raft.messages import Message, MsgType
 from tikv_py.raftstore import admin
 from tikv_py.raftstore.config import RaftstoreConfig
 from tikv_py.raftstore.disk_space import DiskSpace

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from core_py.errors import InvariantViolation
+from core_py.raft.node import RawNode
 from core_py.sim.loop import run_virtual
 from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_cmdpb_pb2 as cmdpb
@@ -14,7 +15,6 @@ from tests.unit.raftstore.support import REGION, Bench, bench, engines_with, fir
 from tikv_py.engine.memory import MemoryEngine
 from tikv_py.engine.port import CF_DEFAULT, CF_LOCK, CF_RAFT, CF_WRITE
 from tikv_py.mvcc.txn import Modify
-from tikv_py.raft.node import RawNode
 from tikv_py.raftstore import commands, keys
 from tikv_py.raftstore.consistency import CHECKS_MAX, ConsistencyChecks, describe
 from tikv_py.raftstore.peer import Peer

@@ -7,13 +7,13 @@ import asyncio
 import pytest
 
 from core_py.ports import StatusError
+from core_py.raft.messages import Message, MsgType
 from core_py.region_errors import DiskFull
 from core_py.sim.clock import LoopClock
 from core_py.sim.loop import run_virtual
 from protos.kvproto import metapb_pb2
 from tests.unit.raftstore.snapshot_support import snapshot_message, stream
 from tests.unit.raftstore.support import OTHER, STORE, THIRD, bench, first_region
-from tikv_py.raft.messages import Message, MsgType
 from tikv_py.raftstore.disk_space import BELIEVED_S, FINISHES, FREES, DiskSpace, DiskUsage, usage_of
 
 ORDINARY = 0

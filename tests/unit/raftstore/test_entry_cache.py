@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gc
 
+from core_py.raft.messages import Entry, EntryType
 from core_py.sim.loop import run_virtual
 from tests.unit.raftstore.support import bench
 from tikv_py.mvcc.txn import Modify
-from tikv_py.raft.messages import Entry, EntryType
 from tikv_py.raftstore import commands
 from tikv_py.raftstore.entry_cache import ENTRY_OVERHEAD_BYTES, MAX_BYTES, MAX_ENTRIES, CacheBudget, EntryCache
 

@@ -7,15 +7,15 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from core_py.raft.config import RaftConfig
+from core_py.raft.messages import ConfState, Message, MsgType
+from core_py.raft.node import RawNode
+from core_py.raft.storage import MemoryStorage
 from core_py.runtime.config import Seconds
 from core_py.sim.loop import run_virtual
 from protos.kvproto import eraftpb_pb2, metapb_pb2
 from tests.integration.test_storage_cluster import eventually, raw_client, three_replicas
 from tests.support.storage_cluster import FAST, Node, StorageCluster, storage_cluster
-from tikv_py.raft.config import RaftConfig
-from tikv_py.raft.messages import ConfState, Message, MsgType
-from tikv_py.raft.node import RawNode
-from tikv_py.raft.storage import MemoryStorage
 from tikv_py.raftstore import admin
 from tikv_py.raftstore.config import RaftstoreConfig
 from tikv_py.raftstore.peer import Peer

@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 import pytest
 
+from core_py.raft.messages import Message, MsgType, StateRole
 from core_py.region_errors import StaleCommand, UndeterminedResult
 from core_py.runtime.workers import InlineWorkers
 from core_py.sim.clock import LoopClock
 from core_py.sim.loop import run_virtual
 from tests.unit.raftstore.support import LEADER_TERM, REGION, Bench, bench, engines_with, first_region
 from tikv_py.mvcc.txn import Modify
-from tikv_py.raft.messages import Message, MsgType, StateRole
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.config import RaftstoreConfig
 from tikv_py.raftstore.disk_space import DiskSpace

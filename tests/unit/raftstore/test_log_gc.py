@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from core_py.raft.messages import Entry, EntryType
 from core_py.sim.loop import run_virtual
 from tests.unit.raftstore.support import LEADER_TERM, bench
-from tikv_py.raft.messages import Entry, EntryType
 from tikv_py.raftstore.log_gc import Follower, LogLimits, compact_index
 
 LIMITS = LogLimits(threshold=50, count=1000, size_bytes=1 << 20)

@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
+from core_py.raft.messages import Message, MsgType
 from core_py.sim.loop import run_virtual
 from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tests.unit.raftstore.support import REGION, Bench, bench, engines_with, first_region
 from tikv_py.engine.port import CF_RAFT
-from tikv_py.raft.messages import Message, MsgType
 from tikv_py.raftstore import admin, commands, keys, merge, merge_rules
 from tikv_py.raftstore.region import AdminRefused
 

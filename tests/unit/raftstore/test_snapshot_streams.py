@@ -11,6 +11,7 @@ import pytest
 
 from core_py.errors import CodecError
 from core_py.ports import StatusError
+from core_py.raft.errors import SnapshotTemporarilyUnavailable
 from core_py.runtime.rate import ByteRate
 from core_py.runtime.workers import InlineWorkers
 from core_py.sim.clock import LoopClock
@@ -21,7 +22,6 @@ from tests.unit.raftstore.snapshot_support import bring, chunks, snapshot_messag
 from tests.unit.raftstore.support import REGION, Bench, bench, first_region
 from tikv_py.engine.port import DATA_CFS, KV_CFS, Pair, Range
 from tikv_py.engine.rocks import RocksEngine
-from tikv_py.raft.errors import SnapshotTemporarilyUnavailable
 from tikv_py.raftstore import keys, snapshot
 from tikv_py.raftstore.config import SnapshotSettings
 from tikv_py.raftstore.snapshot_receiver import MIN_FREE_BYTES

@@ -7,13 +7,13 @@ import asyncio
 import pytest
 
 from core_py.ports import StatusError
+from core_py.raft.messages import Message, MsgType
 from core_py.region_errors import ReadIndexNotReady, UndeterminedResult
 from core_py.sim.loop import run_virtual
 from protos.kvproto import kvrpcpb_pb2, metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tests.unit.raftstore.snapshot_support import bring, chunks, snapshot_message, stream
 from tests.unit.raftstore.support import LEADER_TERM, OTHER, REGION, STORE, Bench, bench, first_region
-from tikv_py.raft.messages import Message, MsgType
 from tikv_py.raftstore.peer import Proposal
 from tikv_py.txn.context import RegionAccess
 

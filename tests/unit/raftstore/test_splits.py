@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from core_py.errors import ConfigError
+from core_py.raft.messages import Message, MsgType
 from core_py.region_errors import EpochNotMatch, NotLeader, RegionNotInitialized
 from core_py.runtime.config import from_table
 from core_py.runtime.workers import InlineWorkers
@@ -16,7 +17,6 @@ from protos.kvproto import kvrpcpb_pb2, metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tests.unit.raftstore.support import REGION, Bench, bench
 from tikv_py.mvcc.txn import Modify
-from tikv_py.raft.messages import Message, MsgType
 from tikv_py.raftstore import commands, early_votes
 from tikv_py.raftstore.early_votes import EarlyVotes
 from tikv_py.server.config import TikvConfig

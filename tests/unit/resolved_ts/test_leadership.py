@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from core_py.raft.messages import ConfState
 from protos.kvproto import metapb_pb2
-from tikv_py.raft.messages import ConfState
 from tikv_py.resolved_ts.leadership import REGIONS_PER_REQUEST, Candidate, LeadershipRound
 from tikv_py.resolved_ts.progress import NOTHING, Claim
 

@@ -9,10 +9,10 @@ What it does not do: count ticks (`node.py`) or write votes (`Ready.hard_state`)
 
 from __future__ import annotations
 
-from tikv_py.raft import replication
-from tikv_py.raft.messages import CAMPAIGN_TRANSFER, Message, MsgType, StateRole
-from tikv_py.raft.quorum import VoteResult
-from tikv_py.raft.state import Raft
+from core_py.raft import replication
+from core_py.raft.messages import CAMPAIGN_TRANSFER, Message, MsgType, StateRole
+from core_py.raft.quorum import VoteResult
+from core_py.raft.state import Raft
 
 
 def begin(raft: Raft, *, transfer: bool = False) -> None:

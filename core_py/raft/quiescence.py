@@ -10,9 +10,9 @@ What it does not do: detect that the leader's machine died meanwhile; the owner 
 
 from __future__ import annotations
 
-from tikv_py.raft.messages import StateRole
-from tikv_py.raft.progress import ProgressState
-from tikv_py.raft.state import Raft
+from core_py.raft.messages import StateRole
+from core_py.raft.progress import ProgressState
+from core_py.raft.state import Raft
 
 
 def is_settled(raft: Raft) -> bool:

@@ -11,8 +11,8 @@ What it does not do: know logs or progress. Tests: tests/unit/raft/test_confchan
 from __future__ import annotations
 
 from core_py.errors import invariant
-from tikv_py.raft.errors import ConfChangeRefused
-from tikv_py.raft.messages import (
+from core_py.raft.errors import ConfChangeRefused
+from core_py.raft.messages import (
     ConfChange,
     ConfChangeSingle,
     ConfChangeTransition,

@@ -5,12 +5,12 @@ Invariants: see `read_only.py`.
 
 from __future__ import annotations
 
-from tikv_py.raft.errors import TooManyReads
-from tikv_py.raft.messages import Entry, Message, MsgType, StateRole
-from tikv_py.raft.progress import Progress
-from tikv_py.raft.read_only import ReadRequest
-from tikv_py.raft.ready import ReadState
-from tikv_py.raft.state import Raft
+from core_py.raft.errors import TooManyReads
+from core_py.raft.messages import Entry, Message, MsgType, StateRole
+from core_py.raft.progress import Progress
+from core_py.raft.read_only import ReadRequest
+from core_py.raft.ready import ReadState
+from core_py.raft.state import Raft
 
 
 def request(raft: Raft, context: bytes, from_: int) -> None:

@@ -10,11 +10,11 @@ entries; a follower gets no append while its window is full.
 from __future__ import annotations
 
 from core_py.errors import invariant
-from tikv_py.raft import reads
-from tikv_py.raft.errors import EntryTooLarge, LogCompacted, SnapshotTemporarilyUnavailable, TooMuchUncommitted
-from tikv_py.raft.messages import Entry, EntryType, Message, MsgType
-from tikv_py.raft.progress import Progress, ProgressState
-from tikv_py.raft.state import Raft
+from core_py.raft import reads
+from core_py.raft.errors import EntryTooLarge, LogCompacted, SnapshotTemporarilyUnavailable, TooMuchUncommitted
+from core_py.raft.messages import Entry, EntryType, Message, MsgType
+from core_py.raft.progress import Progress, ProgressState
+from core_py.raft.state import Raft
 
 
 def append_noop(raft: Raft) -> None:

@@ -6,11 +6,11 @@ applies that; a transfer lasts at most one election timeout, during which nothin
 
 from __future__ import annotations
 
-from tikv_py.raft import reads, replication
-from tikv_py.raft.confchange import apply_change
-from tikv_py.raft.errors import ConfChangePending
-from tikv_py.raft.messages import ConfChange, ConfState, EntryType, StateRole
-from tikv_py.raft.state import Raft
+from core_py.raft import reads, replication
+from core_py.raft.confchange import apply_change
+from core_py.raft.errors import ConfChangePending
+from core_py.raft.messages import ConfChange, ConfState, EntryType, StateRole
+from core_py.raft.state import Raft
 
 
 def propose(raft: Raft, change: ConfChange, data: bytes, context: bytes) -> int:

@@ -15,14 +15,14 @@ What it does not do: keep time; every timer counts `RawNode.tick`.
 from __future__ import annotations
 
 from core_py.errors import invariant
-from tikv_py.raft.confchange import check_configuration
-from tikv_py.raft.config import RaftConfig, RandomSource
-from tikv_py.raft.log import RaftLog
-from tikv_py.raft.messages import HardState, Message, MsgType, StateRole
-from tikv_py.raft.read_only import ReadOnly
-from tikv_py.raft.ready import ReadState
-from tikv_py.raft.storage import RaftStorage
-from tikv_py.raft.tracker import ProgressTracker
+from core_py.raft.confchange import check_configuration
+from core_py.raft.config import RaftConfig, RandomSource
+from core_py.raft.log import RaftLog
+from core_py.raft.messages import HardState, Message, MsgType, StateRole
+from core_py.raft.read_only import ReadOnly
+from core_py.raft.ready import ReadState
+from core_py.raft.storage import RaftStorage
+from core_py.raft.tracker import ProgressTracker
 
 _PROMISES = frozenset((MsgType.APPEND_RESPONSE, MsgType.REQUEST_VOTE, MsgType.REQUEST_VOTE_RESPONSE))
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from tikv_py.raft.errors import LogCompacted, LogUnavailable, SnapshotTemporarilyUnavailable
-from tikv_py.raft.messages import ConfState, Entry, HardState, Snapshot, SnapshotMeta
+from core_py.raft.errors import LogCompacted, LogUnavailable, SnapshotTemporarilyUnavailable
+from core_py.raft.messages import ConfState, Entry, HardState, Snapshot, SnapshotMeta
 
 __all__ = ["LogCompacted", "LogUnavailable", "MemoryStorage", "RaftStorage", "SnapshotTemporarilyUnavailable"]
 

@@ -9,9 +9,9 @@ a peer's vote is recorded once per election.
 from __future__ import annotations
 
 from core_py.errors import invariant
-from tikv_py.raft.messages import ConfState
-from tikv_py.raft.progress import Progress
-from tikv_py.raft.quorum import VoteResult, joint_index, joint_vote
+from core_py.raft.messages import ConfState
+from core_py.raft.progress import Progress
+from core_py.raft.quorum import VoteResult, joint_index, joint_vote
 
 
 class ProgressTracker:

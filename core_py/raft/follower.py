@@ -6,11 +6,11 @@ index never passes what the leader has shown to match.
 
 from __future__ import annotations
 
-from tikv_py.raft import election
-from tikv_py.raft.confchange import check_configuration
-from tikv_py.raft.messages import Message, MsgType, Snapshot
-from tikv_py.raft.ready import ReadState
-from tikv_py.raft.state import Raft
+from core_py.raft import election
+from core_py.raft.confchange import check_configuration
+from core_py.raft.messages import Message, MsgType, Snapshot
+from core_py.raft.ready import ReadState
+from core_py.raft.state import Raft
 
 
 def handle_append(raft: Raft, msg: Message) -> None:

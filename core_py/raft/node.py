@@ -17,16 +17,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core_py.errors import invariant
-from tikv_py.raft import election, membership, quiescence, reads, replication
-from tikv_py.raft.config import RaftConfig, RandomSource
-from tikv_py.raft.errors import NotLeaderError, TransferInProgress
-from tikv_py.raft.log import RaftLog
-from tikv_py.raft.messages import ConfChange, ConfState, Entry, EntryType, HardState, Message, MsgType, StateRole
-from tikv_py.raft.progress import Progress
-from tikv_py.raft.ready import Ready, SoftState
-from tikv_py.raft.state import Raft
-from tikv_py.raft.step import step
-from tikv_py.raft.storage import RaftStorage
+from core_py.raft import election, membership, quiescence, reads, replication
+from core_py.raft.config import RaftConfig, RandomSource
+from core_py.raft.errors import NotLeaderError, TransferInProgress
+from core_py.raft.log import RaftLog
+from core_py.raft.messages import ConfChange, ConfState, Entry, EntryType, HardState, Message, MsgType, StateRole
+from core_py.raft.progress import Progress
+from core_py.raft.ready import Ready, SoftState
+from core_py.raft.state import Raft
+from core_py.raft.step import step
+from core_py.raft.storage import RaftStorage
 
 
 @dataclass(frozen=True, slots=True)

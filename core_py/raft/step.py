@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from core_py.errors import InvariantViolation
-from tikv_py.raft import election, follower, membership, reads, replication
-from tikv_py.raft.errors import TooManyReads
-from tikv_py.raft.messages import Message, MsgType, StateRole
-from tikv_py.raft.state import Raft
+from core_py.raft import election, follower, membership, reads, replication
+from core_py.raft.errors import TooManyReads
+from core_py.raft.messages import Message, MsgType, StateRole
+from core_py.raft.state import Raft
 
 _FROM_LEADER = frozenset((MsgType.APPEND, MsgType.HEARTBEAT, MsgType.SNAPSHOT))
 

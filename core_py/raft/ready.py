@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tikv_py.raft.messages import Entry, HardState, Message, Snapshot, StateRole
+from core_py.raft.messages import Entry, HardState, Message, Snapshot, StateRole
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core_py.errors import InvariantViolation, invariant
-from tikv_py.raft.errors import LogCompacted, LogUnavailable
-from tikv_py.raft.messages import Entry, EntryType, HardState, Snapshot
-from tikv_py.raft.storage import RaftStorage, limit_bytes
+from core_py.raft.errors import LogCompacted, LogUnavailable
+from core_py.raft.messages import Entry, EntryType, HardState, Snapshot
+from core_py.raft.storage import RaftStorage, limit_bytes
 
 
 @dataclass(slots=True)
