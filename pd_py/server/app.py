@@ -21,6 +21,7 @@ from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
 from pd_py.cluster.cluster import Cluster
 from pd_py.member import identity
+from pd_py.member.changes import MemberChanges
 from pd_py.member.fenced import FencedStore
 from pd_py.member.leadership import Leadership
 from pd_py.member.roster import Roster
@@ -69,6 +70,7 @@ class PdServer:
         self._links: Links | None = None
         self._led = asyncio.Event()
         self.store: ReplicatedStore
+        self.changes: MemberChanges
         self.directory: MemberDirectory
         self.address = ""
 
@@ -84,6 +86,7 @@ class PdServer:
         own = await identity.establish(config.birth, self._disk, log, self._transport)
         await self._start_replica(log, own)
         self.directory = MemberDirectory(self.store)
+        self.changes = MemberChanges(self.store, self._rng)
         service = self._service = PdService(self.directory, self._metrics)
         listener = await self._transport.serve(config.listen_address, service.services())
         self._listeners.append(listener)
