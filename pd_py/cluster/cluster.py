@@ -17,7 +17,7 @@ from core_py.ports import Clock, Random
 from pd_py.cluster.convert import region_view
 from pd_py.cluster.region_tree import RegionTree
 from pd_py.cluster.stores import StoreInfo, Stores
-from pd_py.metastore.port import MetaStore
+from pd_py.metastore.port import Metadata
 from pd_py.schedule.checkers import replica
 from pd_py.schedule.controller import OperatorController
 from pd_py.schedule.operator import Operator, Step
@@ -43,7 +43,7 @@ class Cluster:
 
     def __init__(
         self,
-        metastore: MetaStore,
+        metastore: Metadata,
         clock: Clock,
         *,
         options: ScheduleOptions,
