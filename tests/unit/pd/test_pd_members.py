@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle  # noqa: TID251 what an attacker would send
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import grpc
 import pytest
@@ -43,6 +44,10 @@ async def put(cluster: PdCluster, key: str, value: bytes) -> None:
     await leader.running.store.write({key: value})
 
 
+def knows_a_leader(member: PdMember) -> bool:
+    return member.running.store.leader() is not None
+
+
 def others(cluster: PdCluster, name: str) -> list[str]:
     return [other for other in cluster.members if other != name]
 
@@ -70,8 +75,7 @@ def test_a_killed_leader_is_replaced_within_three_election_intervals() -> None:
             assert new is not old
             assert asyncio.get_running_loop().time() - began < 3 * 0.5
             await cluster.start(old.name)
-            back = old.running.store
-            await cluster.until(lambda back=back: back.leader() is not None)
+            await cluster.until(partial(knows_a_leader, old))
 
     with_cluster(body)
 
