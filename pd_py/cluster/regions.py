@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from pd_py.cluster.buckets import BucketCache
-from pd_py.cluster.convert import heartbeat_view, region_view
+from pd_py.cluster.convert import IMPOSSIBLE_FLOW, heartbeat_view, interval_seconds, region_view
 from pd_py.cluster.hot_cache import HotCache
 from pd_py.cluster.region_statistics import RegionStatistics
 from pd_py.cluster.region_tree import RegionTree
@@ -60,6 +60,17 @@ class Regions:
             for listener in self.on_meta:
                 listener(region)
         return region
+
+    def store_reads(self, stats: pdpb_pb2.StoreStats, now: float) -> None:
+        """A store said what each of its replicas was read."""
+        flows = []
+        for peer in stats.peer_stats:
+            region = self.tree.get(peer.region_id)
+            if region is not None and max(peer.read_bytes, peer.read_keys) < IMPOSSIBLE_FLOW:
+                queries = peer.query_stats
+                asked = min(queries.Get + queries.Scan + queries.Coprocessor, IMPOSSIBLE_FLOW)
+                flows.append((region, float(peer.read_bytes), float(peer.read_keys), float(asked)))
+        self.hot[FlowKind.READ].observe_store(stats.store_id, flows, interval_seconds(stats.interval), now)
 
     def put(self, region: RegionView) -> bool:
         """Take in a region that another member or the disk knows; False when something newer is known."""
