@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -180,7 +181,7 @@ def test_the_cluster_is_as_old_as_its_oldest_store() -> None:
 def test_versions_are_ordered_as_releases_are() -> None:
     texts = ["", "4.0.0-alpha", "4.0.0-beta.2", "4.0.0-beta.11", "4.0.0", "4.0.1", "4.1.0", "v10.0.0+build"]
     versions = [Version.parse(text) for text in texts]
-    assert sorted(versions[::-1]) == versions
+    assert all(low < high for low, high in pairwise(versions))
     assert Version.parse("4.0.3").admits(Version.parse("4.0.1"))
     assert not Version.parse("4.1.0").admits(Version.parse("4.0.9"))
 
