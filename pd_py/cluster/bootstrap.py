@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from core_py.errors import PdError
 from core_py.ports import Random
-from pd_py.metastore.port import MetaStore
+from pd_py.metastore.port import Metadata
 from protos.kvproto import metapb_pb2
 
 CLUSTER_ID_KEY = "/pd/cluster_id"
@@ -16,7 +16,7 @@ class AlreadyBootstrapped(PdError):
     code = "PD:Cluster:AlreadyBootstrapped"
 
 
-async def ensure_cluster_id(metastore: MetaStore, rng: Random) -> int:
+async def ensure_cluster_id(metastore: Metadata, rng: Random) -> int:
     """The cluster's id; a first start draws it."""
     stored = metastore.get(CLUSTER_ID_KEY)
     if stored is not None:

@@ -5,7 +5,8 @@ effect, and decisions that depend on them hold one lock. Regions live in memory 
 disk and from the leader's copy. Scheduling is elsewhere (`coordinator`): it sees a `ClusterView`, which this class is, and
 hears of heartbeats through `on_region`.
 
-A member makes one of these whether it leads or not; `reload` reads the durable facts again when it becomes the leader.
+One is made for each term of leadership, over the store that is bound to the term. The regions outlive it: a member that
+follows has them from the leader, and gives them to the next `Cluster`.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from core_py.errors import NotBootstrapped, PdError
+from core_py.errors import DbError, NotBootstrapped, PdError
 from core_py.ports import Clock, Random
 from core_py.runtime.log import get_logger
 from pd_py.cluster import bootstrap
-from pd_py.cluster.bootstrap import AlreadyBootstrapped
+from pd_py.cluster.bootstrap import CLUSTER_ID_KEY, AlreadyBootstrapped
 from pd_py.cluster.convert import region_view
 from pd_py.cluster.ids import IdAllocator
 from pd_py.cluster.long_lived import LongLived
@@ -28,7 +29,7 @@ from pd_py.cluster.settings import Settings
 from pd_py.cluster.store_admin import StoreAdmin
 from pd_py.cluster.stores import Stores
 from pd_py.cluster.timestamps import ClusterTimestamps
-from pd_py.metastore.port import MetaStore
+from pd_py.metastore.port import Metadata
 from pd_py.schedule.options import ScheduleOptions
 from pd_py.schedule.view import (
     FlowKind,
@@ -48,20 +49,34 @@ REFRESH_BATCH = 2000
 SETTLE_S = 60.0
 """Stores are not buried before regions have had this long to report."""
 
-__all__ = ["AlreadyBootstrapped", "Cluster"]
+__all__ = ["CLUSTER_ID_KEY", "AlreadyBootstrapped", "Cluster"]
+
+
+def new_regions(options: ScheduleOptions) -> Regions:
+    """No regions yet; for a member to hold over its terms."""
+    return Regions(RegionStatistics(Limits.of(options)), options.max_store_down_time_s)
 
 
 class Cluster:
     """State of one cluster; implements `pd_py.schedule.view.ClusterView`."""
 
-    def __init__(self, metastore: MetaStore, clock: Clock, cluster_id: int, *, options: ScheduleOptions) -> None:
+    def __init__(
+        self,
+        metastore: Metadata,
+        clock: Clock,
+        cluster_id: int,
+        *,
+        options: ScheduleOptions,
+        regions: Regions | None = None,
+    ) -> None:
         self.metastore = metastore
         self.clock = clock
         self.cluster_id = cluster_id
         self.prefix = f"/pd/{cluster_id}"
         self.settings = Settings(metastore, f"{self.prefix}/config", options)
         self.options = self.settings.options
-        self.regions = Regions(RegionStatistics(Limits.of(self.options)), self.options.max_store_down_time_s)
+        self.regions = regions if regions is not None else new_regions(self.options)
+        self._options_changed(self.options, self.options)
         self.stores_info = Stores()
         self._deciding = asyncio.Lock()
         """Held from a check of durable state to the end of the write that depends on it."""
@@ -82,30 +97,27 @@ class Cluster:
         self._saved_at = 0.0
         self.settings.listeners.append(self._options_changed)
         self.store_admin.on_removed.append(self._store_removed)
-        self.reload()
+        self._load()
 
     @staticmethod
-    async def open(metastore: MetaStore, clock: Clock, rng: Random, *, options: ScheduleOptions) -> Cluster:
-        """The cluster over what is stored; a first start draws the cluster's id."""
+    async def open(
+        metastore: Metadata, clock: Clock, rng: Random, *, options: ScheduleOptions, regions: Regions | None = None
+    ) -> Cluster:
+        """The cluster over what is stored; a first start draws the cluster's id. Raises NotLeader, OutcomeUnknown."""
         cluster_id = await bootstrap.ensure_cluster_id(metastore, rng)
-        return Cluster(metastore, clock, cluster_id, options=options)
+        return Cluster(metastore, clock, cluster_id, options=options, regions=regions)
 
     @property
     def tree(self) -> RegionTree:
         """The regions by key and id."""
         return self.regions.tree
 
-    def reload(self) -> None:
-        """Read the durable facts again, as they are when this member begins to lead."""
+    def _load(self) -> None:
         self.bootstrapped = self.metastore.get(f"{self.prefix}/raft") is not None
-        self.settings.reload()
-        self.timestamps.reload()
-        self.ids = IdAllocator(self.metastore, f"{self.prefix}/alloc_id")
         self.store_admin.load()
         for _, data in self.metastore.prefix(f"{self.prefix}/raft/r/"):
             self.tree.put(region_view(metapb_pb2.Region.FromString(data)))
         self.gc_safe_point = int(self.metastore.get(f"{self.prefix}/gc/safe_point") or b"0")
-        self._began_at = self.clock.monotonic()
 
     def _options_changed(self, _before: ScheduleOptions, after: ScheduleOptions) -> None:
         self.options = after
@@ -219,7 +231,10 @@ class Cluster:
         """Tick until cancelled."""
         while True:
             await asyncio.sleep(TICK_S)
-            await self.tick()
+            try:
+                await self.tick()
+            except DbError as error:  # the next round tries again
+                get_logger().warn("cluster", error=str(error))
 
     def _refresh_statistics(self) -> None:
         statistics = self.regions.statistics

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from pd_py.metastore.port import MetaStore
+from pd_py.metastore.port import Metadata
 
 WINDOW = 1000
 
@@ -16,7 +16,7 @@ WINDOW = 1000
 class IdAllocator:
     """Gives ids in rising order. `key` is where the durable end is kept."""
 
-    def __init__(self, metastore: MetaStore, key: str) -> None:
+    def __init__(self, metastore: Metadata, key: str) -> None:
         self._metastore = metastore
         self._key = key
         self._opening = asyncio.Lock()

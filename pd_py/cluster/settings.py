@@ -19,7 +19,7 @@ from core_py.runtime.log import get_logger
 from pd_py.cluster import store_labels
 from pd_py.cluster.settings_items import BY_KEY, ITEMS, SECTIONS, InvalidSetting, Item, Stored
 from pd_py.cluster.versions import Version
-from pd_py.metastore.port import MetaStore
+from pd_py.metastore.port import Metadata
 from pd_py.schedule.options import ScheduleOptions
 
 CLUSTER_VERSION = "cluster-version"
@@ -31,7 +31,7 @@ OptionsListener = Callable[[ScheduleOptions, ScheduleOptions], None]
 class Settings:
     """The values in effect. `initial` comes from the configuration file and counts until something is stored."""
 
-    def __init__(self, metastore: MetaStore, key: str, initial: ScheduleOptions) -> None:
+    def __init__(self, metastore: Metadata, key: str, initial: ScheduleOptions) -> None:
         self._metastore = metastore
         self._key = key
         self._initial = initial
@@ -43,9 +43,9 @@ class Settings:
         self._temporary: dict[str, tuple[Stored, float]] = {}
         self.cluster_version = Version(0, 0, 0)
         self.options = initial
-        self.reload()
+        self._load()
 
-    def reload(self) -> None:
+    def _load(self) -> None:
         """Read what is stored; unknown names and values that are no longer legal give way to the defaults."""
         self._values = {item.key: getattr(self._initial, item.field) if item.field else item.default for item in ITEMS}
         stored = json.loads(self._metastore.get(self._key) or b"{}")

@@ -17,7 +17,7 @@ from pd_py.cluster import store_labels
 from pd_py.cluster.settings import Settings
 from pd_py.cluster.stores import DISCONNECT_AFTER_S, StoreInfo, StoreNotFound, Stores, StoreTombstone
 from pd_py.cluster.versions import Version
-from pd_py.metastore.port import MetaStore
+from pd_py.metastore.port import Metadata
 from protos.kvproto import metapb_pb2
 
 ADDRESS_CHARS_MAX = 1024
@@ -28,7 +28,7 @@ class StoreAdmin:
 
     def __init__(
         self,
-        metastore: MetaStore,
+        metastore: Metadata,
         clock: Clock,
         prefix: str,
         stores: Stores,

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 from core_py.errors import PdError
-from pd_py.metastore.port import MetaStore
+from pd_py.metastore.port import Metadata
 
 
 class InvalidTimestamp(PdError):
@@ -23,18 +23,12 @@ class InvalidTimestamp(PdError):
 class ClusterTimestamps:
     """Both of them. `reported` gives the lowest that stores say now, 0 when one has not said any."""
 
-    def __init__(self, metastore: MetaStore, prefix: str, reported: Callable[[], int]) -> None:
+    def __init__(self, metastore: Metadata, prefix: str, reported: Callable[[], int]) -> None:
         self._metastore = metastore
         self._resolved_key = f"{prefix}/raft/min_resolved_ts"
         self._external_key = f"{prefix}/raft/external_timestamp"
         self._reported = reported
         self._setting = asyncio.Lock()
-        self._saved = 0
-        self.external = 0
-        self.reload()
-
-    def reload(self) -> None:
-        """Read what is stored."""
         self._saved = int(self._metastore.get(self._resolved_key) or b"0", 16)
         self.external = int(self._metastore.get(self._external_key) or b"0", 16)
 

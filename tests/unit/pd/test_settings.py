@@ -12,23 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core_py.errors import PdError
-from core_py.runtime.workers import InlineWorkers
-from core_py.sim.disk import MemoryDisk
 from pd_py.cluster.settings import Settings
 from pd_py.cluster.settings_items import BY_KEY, InvalidSetting, read_duration, show_duration
-from pd_py.metastore.local import LocalMetaStore
 from pd_py.schedule.options import ScheduleOptions
+from tests.support.dict_metadata import DictMetadata
 
 KEY = "/pd/1/config"
 
 
-def opened(disk: MemoryDisk, **options: Any) -> Settings:
-    return Settings(LocalMetaStore(disk, InlineWorkers()), KEY, ScheduleOptions(**options))
+def opened(disk: DictMetadata, **options: Any) -> Settings:
+    return Settings(disk, KEY, ScheduleOptions(**options))
 
 
 def test_defaults_are_those_of_the_options_and_the_file_counts_until_something_is_stored() -> None:
-    assert opened(MemoryDisk()).options == ScheduleOptions()
-    settings = opened(MemoryDisk(), max_replicas=5, location_labels=("zone", "host"))
+    assert opened(DictMetadata()).options == ScheduleOptions()
+    settings = opened(DictMetadata(), max_replicas=5, location_labels=("zone", "host"))
     assert settings.options.max_replicas == 5
     section = settings.section("replication")
     assert section["max-replicas"] == 5
@@ -40,7 +38,7 @@ def test_defaults_are_those_of_the_options_and_the_file_counts_until_something_i
 
 
 async def test_every_form_of_a_name_is_understood_and_kept() -> None:
-    disk = MemoryDisk()
+    disk = DictMetadata()
     settings = opened(disk, max_replicas=5)
     seen: list[tuple[int, int]] = []
     settings.listeners.append(lambda old, new: seen.append((old.leader_schedule_limit, new.leader_schedule_limit)))
@@ -48,7 +46,7 @@ async def test_every_form_of_a_name_is_understood_and_kept() -> None:
     await settings.set({"schedule": {"max-store-down-time": "1h30m", "enable-one-way-merge": "true"}})
     await settings.set({"location-labels": "zone,host", "isolation-level": "zone", "halt-scheduling": True})
     await settings.set({"leader-schedule-limit": 9})
-    again = opened(disk.crash())
+    again = opened(disk)
     assert again.options == settings.options
     assert again.options == ScheduleOptions(
         max_replicas=5,
@@ -93,18 +91,18 @@ async def test_every_form_of_a_name_is_understood_and_kept() -> None:
     ],
 )
 async def test_a_refused_change_changes_nothing(changes: dict[str, object], text: str) -> None:
-    disk = MemoryDisk()
+    disk = DictMetadata()
     settings = opened(disk)
     before = settings.to_json()
     with pytest.raises(PdError) as caught:
         await settings.set(changes)
     assert text in caught.value.message
     assert settings.to_json() == before
-    assert opened(disk.crash()).to_json() == before
+    assert opened(disk).to_json() == before
 
 
 async def test_others_may_refuse_a_change() -> None:
-    settings = opened(MemoryDisk())
+    settings = opened(DictMetadata())
 
     def no(_old: ScheduleOptions, new: ScheduleOptions) -> None:
         if new.max_replicas > 3:
@@ -117,12 +115,12 @@ async def test_others_may_refuse_a_change() -> None:
 
 
 async def test_a_temporary_value_falls_away() -> None:
-    disk = MemoryDisk()
+    disk = DictMetadata()
     settings = opened(disk)
     await settings.set_temporarily({"schedule.merge-schedule-limit": 0, "max-snapshot-count": 3}, 60, now=100.0)
     assert (settings.options.merge_schedule_limit, settings.options.max_snapshot_count) == (0, 3)
     assert settings.section("schedule")["merge-schedule-limit"] == 0
-    assert opened(disk.crash()).options.merge_schedule_limit == 8
+    assert opened(disk).options.merge_schedule_limit == 8
     with pytest.raises(InvalidSetting, match=r"need to clean up TTL first for schedule.merge-schedule-limit"):
         await settings.set({"merge-schedule-limit": 1})
     with pytest.raises(InvalidSetting, match=r"unsupported ttl config replication.max-replicas"):
@@ -136,11 +134,10 @@ async def test_a_temporary_value_falls_away() -> None:
 
 
 async def test_what_is_stored_and_no_longer_legal_gives_way_to_the_default() -> None:
-    disk = MemoryDisk()
-    store = LocalMetaStore(disk, InlineWorkers())
+    disk = DictMetadata()
     document = {"schedule": {"max-snapshot-count": "x", "leader-schedule-limit": 7, "gone": 1}, "old": {}}
-    await store.write({KEY: json.dumps(document).encode()})
-    settings = opened(disk.crash())
+    await disk.write({KEY: json.dumps(document).encode()})
+    settings = opened(disk)
     assert settings.options == ScheduleOptions(leader_schedule_limit=7)
 
 
@@ -172,7 +169,7 @@ def test_a_duration_survives_its_text(nanoseconds: int) -> None:
 def test_hostile_values_never_raise_anything_else(seed: int) -> None:
     rng = random.Random(seed)
     values: list[object] = [None, [], {}, "x" * 9999, 1e308, -1, b"x", True, 10**30, ["a", 1], "1e5", float("inf")]
-    settings = opened(MemoryDisk())
+    settings = opened(DictMetadata())
     items = [f"{section}.{name}" for section in ("schedule", "replication") for name in settings.section(section)]
     for key, value in settings._flat({rng.choice(items): rng.choice(values)}).items():
         with contextlib.suppress(InvalidSetting):

@@ -11,10 +11,8 @@ from typing import Any
 
 import pytest
 
-from core_py.errors import NotBootstrapped, PdError, StorageError, StoreAddressConflict
-from core_py.runtime.workers import InlineWorkers
+from core_py.errors import NotBootstrapped, PdError, StoreAddressConflict
 from core_py.sim.clock import LoopClock
-from core_py.sim.disk import MemoryDisk
 from core_py.sim.loop import run_virtual
 from pd_py.cluster.cluster import Cluster
 from pd_py.cluster.convert import region_pb
@@ -22,10 +20,11 @@ from pd_py.cluster.region_statistics import RegionState
 from pd_py.cluster.store_labels import merge, validate
 from pd_py.cluster.stores import StoreNotFound, StoreTombstone
 from pd_py.cluster.versions import Version
-from pd_py.metastore.local import LocalMetaStore
+from pd_py.metastore.errors import OutcomeUnknown
 from pd_py.schedule.options import ScheduleOptions
 from pd_py.schedule.view import ClusterView, FlowKind, KeyRange, PeerKind, PeerView, RegionView, StoreState
 from protos.kvproto import metapb_pb2, pdpb_pb2
+from tests.support.dict_metadata import DictMetadata
 
 PEERS = tuple(PeerView(10 + store_id, store_id) for store_id in (1, 2, 3))
 
@@ -38,12 +37,11 @@ def meta(store_id: int, **fields: Any) -> metapb_pb2.Store:
     return store
 
 
-async def opened(disk: MemoryDisk, **options: Any) -> Cluster:
-    metastore = LocalMetaStore(disk, InlineWorkers())
-    return await Cluster.open(metastore, LoopClock(), random.Random(1), options=ScheduleOptions(**options))
+async def opened(disk: DictMetadata, **options: Any) -> Cluster:
+    return await Cluster.open(disk, LoopClock(), random.Random(1), options=ScheduleOptions(**options))
 
 
-async def with_stores(disk: MemoryDisk, count: int, **options: Any) -> Cluster:
+async def with_stores(disk: DictMetadata, count: int, **options: Any) -> Cluster:
     cluster = await opened(disk, **options)
     region = metapb_pb2.Region(id=1)
     region.peers.add(id=11, store_id=1)
@@ -59,15 +57,15 @@ def heartbeat(cluster: Cluster, region: RegionView, **fields: Any) -> RegionView
     return cluster.region_heartbeat(request)
 
 
-def check(body: Callable[[MemoryDisk], Awaitable[None]]) -> None:
+def check(body: Callable[[DictMetadata], Awaitable[None]]) -> None:
     async def main() -> None:
-        await body(MemoryDisk())
+        await body(DictMetadata())
 
     run_virtual(main())
 
 
 def test_the_cluster_is_what_schedulers_ask_for() -> None:
-    async def body(disk: MemoryDisk) -> None:
+    async def body(disk: DictMetadata) -> None:
         cluster = await with_stores(disk, 3)
         view: ClusterView = cluster
         heard: list[int] = []
@@ -94,16 +92,16 @@ def test_the_cluster_is_what_schedulers_ask_for() -> None:
 
 
 def test_what_a_store_registers_is_kept_and_labels_are_merged() -> None:
-    async def body(disk: MemoryDisk) -> None:
+    async def body(disk: DictMetadata) -> None:
         cluster = await with_stores(disk, 1)
         await cluster.store_admin.set_labels(1, {"zone": "a", "rack": "1"})
         await cluster.put_store(meta(1, labels={"ZONE": "b", "host": "h"}, status_address="s:1"))
-        again = (await opened(disk.crash())).stores_info.get(1).meta
+        again = (await opened(disk)).stores_info.get(1).meta
         assert {label.key: label.value for label in again.labels} == {"zone": "b", "rack": "1", "host": "h"}
         assert again.status_address == "s:1"
         await cluster.store_admin.delete_label(1, "rack")
         await cluster.store_admin.set_labels(1, {"disk": "ssd"}, force=True)
-        found = (await opened(disk.crash())).store(1)
+        found = (await opened(disk)).store(1)
         assert found is not None
         assert found.labels == (("disk", "ssd"),)
         for bad in ({"-": "x"}, {"a b": "x"}, {"zone": "x y"}, {"zone": "x\n"}, {"engine": "tiflash"}):
@@ -125,7 +123,7 @@ def test_labels_follow_the_public_formats() -> None:
 
 
 def test_strict_matching_wants_all_location_labels_and_no_others() -> None:
-    async def body(disk: MemoryDisk) -> None:
+    async def body(disk: DictMetadata) -> None:
         cluster = await with_stores(disk, 1, location_labels=("zone",))
         await cluster.settings.set({"strictly-match-label": "true"})
         with pytest.raises(PdError, match="need to specify the key: zone"):
@@ -138,7 +136,7 @@ def test_strict_matching_wants_all_location_labels_and_no_others() -> None:
 
 
 def test_addresses_are_taken_once() -> None:
-    async def body(disk: MemoryDisk) -> None:
+    async def body(disk: DictMetadata) -> None:
         cluster = await with_stores(disk, 2)
         thief = meta(3)
         thief.address = "store1:1"
@@ -156,7 +154,7 @@ def test_addresses_are_taken_once() -> None:
 
 
 def test_the_cluster_is_as_old_as_its_oldest_store() -> None:
-    async def body(disk: MemoryDisk) -> None:
+    async def body(disk: DictMetadata) -> None:
         cluster = await with_stores(disk, 1)
         assert str(cluster.settings.cluster_version) == "8.5.0"
         newer = meta(2)
@@ -173,7 +171,7 @@ def test_the_cluster_is_as_old_as_its_oldest_store() -> None:
         upgraded = meta(1)
         upgraded.version = "8.5.1"
         await cluster.put_store(upgraded)
-        assert str((await opened(disk.crash())).settings.cluster_version) == "8.5.1-alpha"
+        assert str((await opened(disk)).settings.cluster_version) == "8.5.1-alpha"
 
     check(body)
 
@@ -187,7 +185,7 @@ def test_versions_are_ordered_as_releases_are() -> None:
 
 
 def test_a_store_can_be_removed_only_while_enough_others_are_left() -> None:
-    async def body(disk: MemoryDisk) -> None:
+    async def body(disk: DictMetadata) -> None:
         cluster = await with_stores(disk, 3)
         text = "can not remove store 1 since the number of up stores would be 2 while need 3"
         with pytest.raises(PdError, match=text):
@@ -199,7 +197,7 @@ def test_a_store_can_be_removed_only_while_enough_others_are_left() -> None:
         cluster.stores_info.no_leader_in.clear()
         await cluster.store_admin.remove(1)
         await cluster.store_admin.remove(1)
-        again = await opened(disk.crash())
+        again = await opened(disk)
         assert again.stores_info.get(1).meta.node_state == metapb_pb2.Removing
         view = again.store(1)
         assert view is not None
@@ -207,7 +205,7 @@ def test_a_store_can_be_removed_only_while_enough_others_are_left() -> None:
         await cluster.put_store(meta(1))
         assert cluster.stores_info.get(1).meta.state == metapb_pb2.Offline, "registering again does not cancel it"
         await cluster.store_admin.up(1)
-        assert (await opened(disk.crash())).stores_info.get(1).meta.state == metapb_pb2.Up
+        assert (await opened(disk)).stores_info.get(1).meta.state == metapb_pb2.Up
         await cluster.store_admin.remove(1, physically_destroyed=True)
         with pytest.raises(PdError, match="store 1 has been physically destroyed"):
             await cluster.store_admin.up(1)
@@ -220,7 +218,7 @@ def test_a_store_can_be_removed_only_while_enough_others_are_left() -> None:
 
 
 def test_an_emptied_store_is_buried_when_all_regions_are_known() -> None:
-    async def body(disk: MemoryDisk) -> None:
+    async def body(disk: DictMetadata) -> None:
         cluster = await with_stores(disk, 4)
 
         def all_well(*store_ids: int, regions: int = 0) -> None:
@@ -254,18 +252,18 @@ def test_an_emptied_store_is_buried_when_all_regions_are_known() -> None:
             all_well(4)
         with pytest.raises(StoreTombstone):
             await cluster.put_store(meta(4))
-        again = await opened(disk.crash())
+        again = await opened(disk)
         assert again.stores_info.get(4).meta.node_state == metapb_pb2.Removed
         await cluster.store_admin.remove_tombstones()
-        assert (await opened(disk.crash())).stores_info.find(4) is None
+        assert (await opened(disk)).stores_info.find(4) is None
 
     check(body)
 
 
 def test_a_restarted_pd_buries_nobody_before_regions_have_reported() -> None:
-    async def body(disk: MemoryDisk) -> None:
+    async def body(disk: DictMetadata) -> None:
         await (await with_stores(disk, 4)).store_admin.remove(4)
-        cluster = await opened(disk.crash())
+        cluster = await opened(disk)
         await cluster.tick()
         await asyncio.sleep(300)
         await cluster.tick()
@@ -275,7 +273,7 @@ def test_a_restarted_pd_buries_nobody_before_regions_have_reported() -> None:
 
 
 def test_tombstones_that_regions_still_name_are_kept_and_named() -> None:
-    async def body(disk: MemoryDisk) -> None:
+    async def body(disk: DictMetadata) -> None:
         cluster = await with_stores(disk, 5)
         for store_id in (4, 5):
             await cluster.store_admin.remove(store_id, physically_destroyed=True)
@@ -289,10 +287,10 @@ def test_tombstones_that_regions_still_name_are_kept_and_named() -> None:
 
 
 def test_weights_are_kept_and_checked() -> None:
-    async def body(disk: MemoryDisk) -> None:
+    async def body(disk: DictMetadata) -> None:
         cluster = await with_stores(disk, 1)
         await cluster.store_admin.set_weights(1, 2.5, 0)
-        found = (await opened(disk.crash())).store(1)
+        found = (await opened(disk)).store(1)
         assert found is not None
         assert (found.leader_weight, found.region_weight) == (2.5, 0.0)
         for leader, region, text in ((-1.0, 1.0, "leader"), (1.0, float("nan"), "region")):
@@ -303,7 +301,7 @@ def test_weights_are_kept_and_checked() -> None:
 
 
 def test_silence_makes_a_store_disconnected_and_then_down() -> None:
-    async def body(disk: MemoryDisk) -> None:
+    async def body(disk: DictMetadata) -> None:
         cluster = await with_stores(disk, 1, max_store_down_time_s=60.0)
 
         def state() -> StoreState:
@@ -325,7 +323,7 @@ def test_silence_makes_a_store_disconnected_and_then_down() -> None:
 
 
 def test_rates_are_medians_over_reported_or_elapsed_time() -> None:
-    async def body(disk: MemoryDisk) -> None:
+    async def body(disk: DictMetadata) -> None:
         cluster = await with_stores(disk, 1)
         for amount in (0, 100, 100, 9000, 100):
             await asyncio.sleep(10)
@@ -342,7 +340,7 @@ def test_rates_are_medians_over_reported_or_elapsed_time() -> None:
 
 
 def test_reads_that_stores_report_make_replicas_hot() -> None:
-    async def body(disk: MemoryDisk) -> None:
+    async def body(disk: DictMetadata) -> None:
         cluster = await with_stores(disk, 3)
         heartbeat(cluster, RegionView(1, b"", b"", 2, 1, PEERS))
         stats = pdpb_pb2.StoreStats(store_id=2)
@@ -357,7 +355,7 @@ def test_reads_that_stores_report_make_replicas_hot() -> None:
 
 
 def test_low_space_and_slowness_are_as_the_store_says() -> None:
-    async def body(disk: MemoryDisk) -> None:
+    async def body(disk: DictMetadata) -> None:
         cluster = await with_stores(disk, 1)
         stats = pdpb_pb2.StoreStats(store_id=1, capacity=100 << 30, available=9 << 30, slow_score=80, used_size=7)
         cluster.store_heartbeat(stats)
@@ -379,7 +377,7 @@ def test_low_space_and_slowness_are_as_the_store_says() -> None:
 
 
 def test_timestamps_rise_and_survive() -> None:
-    async def body(disk: MemoryDisk) -> None:
+    async def body(disk: DictMetadata) -> None:
         cluster = await with_stores(disk, 3)
         heartbeat(cluster, RegionView(1, b"", b"", 2, 1, PEERS))
         assert cluster.min_resolved_ts() == 0
@@ -393,7 +391,7 @@ def test_timestamps_rise_and_survive() -> None:
             await cluster.timestamps.set_external((1 << 61) + 1, 1 << 61)
         with pytest.raises(PdError, match="should be larger than current external timestamp"):
             await cluster.timestamps.set_external(1 << 60, 1 << 61)
-        again = await opened(disk.crash())
+        again = await opened(disk)
         assert again.min_resolved_ts() == 400
         assert again.timestamps.external == 1 << 60
 
@@ -401,7 +399,7 @@ def test_timestamps_rise_and_survive() -> None:
 
 
 def test_cluster_records() -> None:
-    async def body(disk: MemoryDisk) -> None:
+    async def body(disk: DictMetadata) -> None:
         cluster = await opened(disk)
         with pytest.raises(NotBootstrapped):
             cluster.cluster_meta()
@@ -415,24 +413,15 @@ def test_cluster_records() -> None:
         with pytest.raises(PdError, match="mismatch cluster id"):
             await cluster.put_cluster_meta(metapb_pb2.Cluster(id=1))
         await cluster.put_cluster_meta(metapb_pb2.Cluster(id=cluster.cluster_id, max_peer_count=5))
-        assert (await opened(disk.crash())).cluster_meta().max_peer_count == 5
+        assert (await opened(disk)).cluster_meta().max_peer_count == 5
 
     check(body)
 
 
-def test_nothing_takes_effect_that_the_disk_did_not_take() -> None:
-    class FullDisk(MemoryDisk):
-        is_full = False
-
-        def append(self, name: str, data: bytes) -> None:
-            if self.is_full:
-                raise OSError(28, "No space left on device")
-            super().append(name, data)
-
-    async def main() -> None:
-        disk = FullDisk()
+def test_nothing_takes_effect_that_was_not_written() -> None:
+    async def body(disk: DictMetadata) -> None:
         cluster = await with_stores(disk, 4)
-        disk.is_full = True
+        disk.failing = True
         calls: list[Callable[[], Awaitable[object]]] = [
             lambda: cluster.store_admin.remove(1),
             lambda: cluster.store_admin.set_weights(1, 5, 5),
@@ -442,7 +431,7 @@ def test_nothing_takes_effect_that_the_disk_did_not_take() -> None:
             lambda: cluster.put_store(meta(9)),
         ]
         for call in calls:
-            with pytest.raises(StorageError):
+            with pytest.raises(OutcomeUnknown):
                 await call()
         info = cluster.stores_info.get(1)
         assert (info.meta.state, info.leader_weight, len(info.meta.labels)) == (metapb_pb2.Up, 1.0, 0)
@@ -450,4 +439,4 @@ def test_nothing_takes_effect_that_the_disk_did_not_take() -> None:
         assert cluster.timestamps.external == 0
         assert cluster.stores_info.find(9) is None
 
-    run_virtual(main())
+    check(body)
