@@ -50,11 +50,13 @@ class RegionStorage:
 
     def put(self, region: RegionView) -> None:
         """A region is new or its meta changed."""
-        self._pending[region.region_id] = region
+        if self.is_working:
+            self._pending[region.region_id] = region
 
     def gone(self, region: RegionView) -> None:
         """A region was displaced."""
-        self._pending[region.region_id] = None
+        if self.is_working:
+            self._pending[region.region_id] = None
 
     async def load(self) -> list[RegionView]:
         """What was kept, in key order; it may overlap where the last changes were lost. Leaders are unknown."""
