@@ -13,6 +13,7 @@ from dataclasses import replace
 from pd_py.cluster.buckets import BucketCache
 from pd_py.cluster.convert import IMPOSSIBLE_FLOW, heartbeat_view, interval_seconds, region_view
 from pd_py.cluster.hot_cache import HotCache
+from pd_py.cluster.long_lived import no_collection
 from pd_py.cluster.region_statistics import RegionStatistics
 from pd_py.cluster.region_tree import RegionTree
 from pd_py.schedule.view import FlowKind, RegionView
@@ -84,10 +85,11 @@ class Regions:
 
     def load(self, regions: Sequence[RegionView]) -> None:
         """Take in what was known before a restart; listeners are not told."""
-        self.tree.load(regions)
-        for region in regions:
-            if self.tree.get(region.region_id) is region:
-                self.statistics.observe(region, None)
+        with no_collection():
+            self.tree.load(regions)
+            for region in regions:
+                if self.tree.get(region.region_id) is region:
+                    self.statistics.observe(region, None)
 
     def split(self, parts: Iterable[metapb_pb2.Region]) -> None:
         """A finished split, known before its heartbeats come; the parts share what the region held and where it was led.
