@@ -238,7 +238,7 @@ def test_interrupted_snapshot_is_repeated_at_start() -> None:
 def test_replica_of_a_dead_store_moves_to_a_fourth() -> None:
     async def body(cluster: StorageCluster) -> None:
         assert cluster.pd.cluster is not None
-        cluster.pd.cluster._max_down_s = 5.0
+        await cluster.pd.cluster.settings.set({"max-store-down-time": "5s"})
         async with await raw_client(cluster) as client:
             await client.put(b"k", b"v")
             spare = await cluster.add_store("spare")
