@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from core_py.errors import PdError
+from core_py.errors import PdError, RpcError
 from core_py.ports import CallContext
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
@@ -85,6 +85,8 @@ class HeartbeatStreams:
                 cluster.region_heartbeat(request)
         except PdError as error:
             get_logger().warn("region heartbeat refused", error=str(error))
+        except RpcError as error:
+            get_logger().debug("region heartbeat stream ended", error=str(error))
         finally:
             _finish(outbox)
 

@@ -10,6 +10,7 @@ from pd_py.cluster.cluster import Cluster
 from pd_py.server.calls import Calls
 from pd_py.server.directory import MemberDirectory
 from pd_py.server.forwarding import Forwarder
+from pd_py.server.gc_calls import GcCalls
 from pd_py.server.metrics import PdMetrics
 from pd_py.server.region_calls import RegionCalls
 from pd_py.server.schedule_calls import ScheduleCalls
@@ -54,12 +55,11 @@ class PdService:
                     "SetExternalTimestamp": self.set_external_timestamp,
                     "GetExternalTimestamp": self.get_external_timestamp,
                     "IsSnapshotRecovering": self.is_snapshot_recovering,
-                    "GetGCSafePoint": self.get_gc_safe_point,
-                    "UpdateGCSafePoint": self.update_gc_safe_point,
                 }
             ),
             **RegionCalls(calls).handlers(),
             **ScheduleCalls(calls).handlers(),
+            **GcCalls(calls).handlers(),
             "Tso": calls.stream("Tso", self.tso),
             "RegionHeartbeat": calls.stream("RegionHeartbeat", self.region_heartbeat),
         }
@@ -203,15 +203,3 @@ class PdService:
     ) -> pdpb_pb2.GetExternalTimestampResponse:
         """What was set."""
         return pdpb_pb2.GetExternalTimestampResponse(timestamp=self._cluster.timestamps.external)
-
-    async def get_gc_safe_point(self, _request: pdpb_pb2.GetGCSafePointRequest) -> pdpb_pb2.GetGCSafePointResponse:
-        """The timestamp below which old versions may go."""
-        return pdpb_pb2.GetGCSafePointResponse(safe_point=self._cluster.gc_safe_point)
-
-    async def update_gc_safe_point(
-        self, request: pdpb_pb2.UpdateGCSafePointRequest
-    ) -> pdpb_pb2.UpdateGCSafePointResponse:
-        """Advance it; a smaller target returns the present value."""
-        return pdpb_pb2.UpdateGCSafePointResponse(
-            new_safe_point=await self._cluster.update_gc_safe_point(request.safe_point)
-        )

@@ -16,6 +16,7 @@ from pd_py.cluster.cluster import Cluster
 from pd_py.cluster.coordinator import Coordinator
 from pd_py.cluster.regions import Regions
 from pd_py.etcd.lessor import Lessor
+from pd_py.gc.manager import GcManager
 from pd_py.member.fenced import FencedStore
 from pd_py.server.config import PdConfig
 from pd_py.server.heartbeats import HeartbeatStreams
@@ -69,6 +70,7 @@ class LeaderSession:
         events = around.metrics.tso_events
         self.tso = TsoService(store, cluster.prefix, around.clock, lambda event: events.labels(event).inc())
         self.lessor = Lessor(store, around.clock)
+        self.gc = GcManager(store, cluster.prefix, around.clock)
 
     @classmethod
     async def begin(

@@ -283,7 +283,7 @@ def test_two_stores_with_one_address_are_refused() -> None:
         pd = await cluster.pd_client()
         known = (await pd.get_all_stores())[0]
         with pytest.raises(PdError, match="duplicated store address") as refused:
-            await pd.put_store(metapb_pb2.Store(id=await pd.alloc_id(), address=known.address))
+            await pd.put_store(metapb_pb2.Store(id=await pd.alloc_id(), address=known.address, version=known.version))
         assert isinstance(refused.value, PdError | StoreAddressConflict)
         await pd.close()
 
