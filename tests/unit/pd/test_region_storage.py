@@ -17,6 +17,7 @@ from pd_py.cluster import region_storage
 from pd_py.cluster.cluster import new_regions
 from pd_py.cluster.region_storage import FILE, RegionStorage
 from pd_py.cluster.regions import Regions
+from pd_py.metastore import journal
 from pd_py.schedule.options import ScheduleOptions
 from pd_py.schedule.view import PeerView, RegionView, Role
 
@@ -113,7 +114,7 @@ def test_damage_ends_the_file_and_nothing_is_lost_behind_it_later(seed: int) -> 
 def test_garbage_in_a_sound_record_ends_the_file_too() -> None:
     async def main() -> None:
         disk = MemoryDisk()
-        disk.append(FILE, region_storage.journal.encode(b"\xff\xff\xff no protobuf"))
+        disk.append(FILE, journal.encode(b"\xff\xff\xff no protobuf"))
         regions, storage = await kept(disk)
         assert len(regions.tree) == 0
         twins = replace(region(1, 0, 1), peers=(PeerView(1, 1), PeerView(2, 1)))

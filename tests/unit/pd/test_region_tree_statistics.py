@@ -179,6 +179,11 @@ def test_the_silence_of_peers_is_remembered_while_it_lasts() -> None:
     assert view is not None
     assert view.down == {12}
     assert regions.down_seconds(1) == {12: 90, 13: 30}
+    silent.down_peers.add(peer=metapb_pb2.Peer(id=99, store_id=9), down_seconds=9000)
+    silent.pending_peers.add(id=98, store_id=9)
+    view = regions.heartbeat(silent, 0.0)
+    assert view is not None
+    assert (view.down, view.pending) == ({12}, frozenset()), "strangers are left out"
     regions.heartbeat(request(), 0.0)
     assert regions.down_seconds(1) == {}
 
