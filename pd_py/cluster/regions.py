@@ -56,6 +56,10 @@ class Regions:
         self._tell(region, old, is_changed=changed)
         return region
 
+    def report_buckets(self, buckets: metapb_pb2.Buckets) -> bool:
+        """A leader reported its region's buckets; False when they are old, too many, or of an unknown region."""
+        return self.tree.get(buckets.region_id) is not None and self.buckets.report(buckets)
+
     def store_reads(self, stats: pdpb_pb2.StoreStats, now: float) -> None:
         """A store said what each of its replicas was read."""
         flows = []
