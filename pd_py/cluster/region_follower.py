@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from core_py.errors import DbError
-from core_py.ports import Transport, methods_of
+from core_py.ports import StreamCall, Transport, methods_of
 from core_py.runtime.log import get_logger
 from pd_py.cluster.convert import IMPOSSIBLE_FLOW, InvalidRegion, region_view
 from pd_py.cluster.region_syncer import KEEP_ALIVE_S
@@ -57,8 +57,9 @@ class RegionFollower:
     async def _follow(self, address: str) -> None:
         """One stream, until it ends or another member leads."""
         channel = self._transport.connect(address)
-        stream = channel.stream(_METHOD)
+        stream: StreamCall | None = None
         try:
+            stream = channel.stream(_METHOD)
             request = pdpb_pb2.SyncRegionRequest(member=self._member, start_index=self._position)
             request.header.cluster_id = self._cluster_id()
             self._is_whole = self._position > 0
@@ -73,7 +74,8 @@ class RegionFollower:
             get_logger().info("regions do not come", leader=address, error=str(error) or "silence")
         finally:
             self.is_synced = False
-            stream.cancel()
+            if stream is not None:
+                stream.cancel()
             await channel.close()
 
     def take(self, response: pdpb_pb2.SyncRegionResponse) -> None:
