@@ -6,6 +6,7 @@ would leave the cluster without a leader: removing a member while the rest has n
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from core_py.ports import Random
@@ -17,6 +18,8 @@ from protos.private import metaraft_pb2
 
 Change = metaraft_pb2.MemberChange
 MAX_PEER_URLS = 8
+HAND_OVER_S = 0.1
+HAND_OVER_ROUNDS = 30
 
 
 class MemberChanges:
@@ -34,7 +37,12 @@ class MemberChanges:
         """The member that leads, as far as this one knows."""
         return self._store.leader()
 
-    async def add(self, peer_urls: tuple[str, ...], *, is_learner: bool = True) -> Member:
+    def leader_id(self) -> int:
+        """Its id; 0 for none."""
+        leader = self._store.leader()
+        return 0 if leader is None else leader.id
+
+    async def add(self, peer_urls: Sequence[str], *, is_learner: bool = True) -> Member:
         """Give a new member its place; it has no vote until it has caught up. Raises MemberRefused, NotLeader, OutcomeUnknown.
 
         One that asked before and never got its vote is given the same place again, so that a join can be repeated.
@@ -51,7 +59,7 @@ class MemberChanges:
             raise MemberRefused(f"etcdserver: too many members in cluster: {MAX_MEMBERS} is the limit")
         if any(member.is_learner for member in members):
             raise MemberRefused("etcdserver: too many learner members in cluster")
-        member = Member(self._fresh_id(members), "", peer_urls, is_learner=True)
+        member = Member(self._fresh_id(members), "", tuple(peer_urls), is_learner=True)
         await self._change(Change.ADD_LEARNER, member)
         return member
 
@@ -62,41 +70,42 @@ class MemberChanges:
             if number not in taken:
                 return number
 
-    async def remove(self, member_id: int) -> Member:
-        """Take a member away for good. Raises MemberRefused, NotLeader, OutcomeUnknown.
-
-        A leader that is to go hands leadership over first; repeat the call at the new leader.
-        """
+    async def remove(self, member_id: int) -> None:
+        """Take a member away for good; a leader hands leadership over first. Raises MemberRefused, NotLeader, OutcomeUnknown."""
         await self._store.barrier()
         member = self._known(member_id)
         voters = [one for one in self.list() if not one.is_learner]
         if not member.is_learner and len(voters) == 1:
             raise MemberRefused("etcdserver: re-configuration failed due to not enough started members")
         if self._store.is_leader and member.id == self._store.member_id:
-            heir = next(one for one in voters if one.id != member.id)
-            self.transfer(heir.id)
-            raise NotLeader(f"not leader: leadership goes to {heir.name} first")
+            await self._hand_over(next(one for one in voters if one.id != member.id))
         await self._change(Change.REMOVE, member)
-        return member
 
-    async def update(self, member_id: int, peer_urls: tuple[str, ...]) -> Member:
+    async def _hand_over(self, heir: Member) -> None:
+        """Give leadership away, and wait until somebody else has it. Raises NotLeader."""
+        self.transfer(heir.id)
+        for _ in range(HAND_OVER_ROUNDS):
+            await asyncio.sleep(HAND_OVER_S)
+            if self.leader_id() not in (0, self._store.member_id):
+                return
+        raise NotLeader(f"not leader: {heir.name} has not taken over leadership yet; ask again")
+
+    async def update(self, member_id: int, peer_urls: Sequence[str]) -> None:
         """Move a member to other peer URLs. Raises MemberRefused, NotLeader, OutcomeUnknown."""
         await self._store.barrier()
         _check_urls(peer_urls)
         member = self._known(member_id)
         if any(set(one.peer_urls) & set(peer_urls) for one in self.list() if one.id != member_id):
             raise MemberRefused("etcdserver: Peer URLs already exists")
-        await self._change(Change.UPDATE, Member(member.id, member.name, peer_urls, member.client_urls))
-        return self._known(member_id)
+        await self._change(Change.UPDATE, Member(member.id, member.name, tuple(peer_urls), member.client_urls))
 
-    async def promote(self, member_id: int) -> Member:
+    async def promote(self, member_id: int) -> None:
         """Give a learner its vote. Raises MemberRefused, NotLeader, OutcomeUnknown."""
         await self._store.barrier()
         member = self._known(member_id)
         if not member.is_learner:
             raise MemberRefused("etcdserver: can only promote a learner member")
         await self._change(Change.PROMOTE, member)
-        return self._known(member_id)
 
     def transfer(self, member_id: int) -> None:
         """Hand leadership to a member; only at the leader. Raises MemberRefused, NotLeader."""
@@ -120,7 +129,7 @@ class MemberChanges:
         await self._store.change_member(Change(kind=kind, member=to_pb(member)))
 
 
-def _check_urls(peer_urls: tuple[str, ...]) -> None:
+def _check_urls(peer_urls: Sequence[str]) -> None:
     good = all(url.startswith(("http://", "https://")) and len(url) <= MAX_URL_LENGTH for url in peer_urls)
     if not peer_urls or len(peer_urls) > MAX_PEER_URLS or not good:
         raise MemberRefused("etcdserver: given member URLs are invalid")

@@ -1,15 +1,18 @@
 """What scheduling looks at: regions, stores and options as values, and the cluster as a port.
 
 Checkers and schedulers take a `ClusterView` and return operators; they change nothing and know no clock, so every decision can be
-tested on a table of stores and regions.
+tested on a table of stores and regions. `pd_py.cluster` implements the port over what stores report.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
+
+from core_py.ports import Random
+from pd_py.schedule.options import ScheduleOptions
 
 
 class Role(enum.IntEnum):
@@ -49,6 +52,12 @@ class RegionView:
     keys: int = 0
     term: int = 0
     """The leader's term, 0 when unknown: of two leaders that report one epoch, the newer one is right."""
+    # flow since the report before, and over how many seconds
+    written_bytes: int = 0
+    written_keys: int = 0
+    read_bytes: int = 0
+    read_keys: int = 0
+    interval_s: int = 0
 
     def on_store(self, store_id: int) -> PeerView | None:
         """The replica on a store."""
@@ -57,6 +66,27 @@ class RegionView:
     def peer(self, peer_id: int) -> PeerView | None:
         """A replica by id."""
         return next((peer for peer in self.peers if peer.peer_id == peer_id), None)
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether the region is between two configurations."""
+        return any(peer.role in (Role.INCOMING_VOTER, Role.DEMOTING_VOTER) for peer in self.peers)
+
+
+class PeerKind(enum.Enum):
+    """How a store holds a region, for picking one."""
+
+    LEADER = "leader"
+    FOLLOWER = "follower"
+    LEARNER = "learner"
+    PENDING = "pending"
+
+
+class FlowKind(enum.Enum):
+    """Which flow makes a peer hot."""
+
+    READ = "read"
+    WRITE = "write"
 
 
 class StoreState(enum.Enum):
@@ -71,7 +101,7 @@ class StoreState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class StoreView:
-    """A store with its counts."""
+    """A store with its counts. Sizes are bytes."""
 
     store_id: int
     state: StoreState
@@ -79,28 +109,74 @@ class StoreView:
     region_count: int = 0
     leader_count: int = 0
     region_bytes: int = 0
+    """Sum of the approximate sizes of the regions that have a replica here."""
     available_bytes: int = 1 << 40
     capacity_bytes: int = 1 << 40
     busy: bool = False
+    used_bytes: int = 0
+    leader_bytes: int = 0
+    pending_count: int = 0
+    learner_count: int = 0
+    sending_snapshots: int = 0
+    receiving_snapshots: int = 0
+    applying_snapshots: int = 0
+    slow_score: int = 1
+    """1 (well) to 100 (slow), as the store reports it."""
+    leader_weight: float = 1.0
+    region_weight: float = 1.0
+    allows_leader_in: bool = True
+    """False while a scheduler (evict-leader, evict-slow-store) keeps leaders away."""
+    allows_leader_out: bool = True
+    """False while a scheduler (grant-leader) keeps leaders here."""
 
     @property
     def is_up(self) -> bool:
         """Whether it can take leaders and replicas."""
         return self.state is StoreState.UP
 
+    def label(self, key: str) -> str:
+        """The value of a label, without regard to the key's case as in the public server; empty when there is none."""
+        lowered = key.lower()
+        return next((value for name, value in self.labels if name.lower() == lowered), "")
+
 
 @dataclass(frozen=True, slots=True)
-class ScheduleOptions:
-    """What operators of the cluster can set."""
+class HotPeer:
+    """A replica whose flow is noteworthy; rates are per second."""
 
-    max_replicas: int = 3
-    location_labels: tuple[str, ...] = ()
-    low_space_ratio: float = 0.8
-    leader_tolerance: int = 1
+    region_id: int
+    store_id: int
+    is_leader: bool
+    bytes_rate: float
+    keys_rate: float
+    query_rate: float = 0.0
+    degree: int = 0
+    """For how many reports in a row it has been hot."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLoad:
+    """A store's flow, smoothed; rates are per second."""
+
+    read_bytes_rate: float = 0.0
+    read_keys_rate: float = 0.0
+    write_bytes_rate: float = 0.0
+    write_keys_rate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRange:
+    """[start, end); an empty end is the end of the key space."""
+
+    start: bytes = b""
+    end: bytes = b""
+
+
+WHOLE_RANGE = (KeyRange(),)
 
 
 class ClusterView(Protocol):
-    """The cluster at one moment."""
+    """The cluster at one moment. Nothing here costs more than what it returns, whatever the number of regions."""
 
     options: ScheduleOptions
 
@@ -112,44 +188,44 @@ class ClusterView(Protocol):
         """One store."""
         ...
 
-    def regions(self) -> Iterable[RegionView]:
-        """All regions, by start key."""
+    def region(self, region_id: int) -> RegionView | None:
+        """One region."""
         ...
 
-    def regions_led_by(self, store_id: int) -> Iterable[RegionView]:
-        """Regions whose leader is on a store."""
+    def region_of(self, key: bytes) -> RegionView | None:
+        """The region that holds a key."""
+        ...
+
+    def region_total(self) -> int:
+        """How many regions there are."""
+        ...
+
+    def average_region_bytes(self) -> float:
+        """The mean approximate size."""
+        ...
+
+    def scan(self, start: bytes, end: bytes, limit: int) -> Sequence[RegionView]:
+        """Regions that touch [start, end), in key order; no limit when it is not positive."""
+        ...
+
+    def neighbours(self, region: RegionView) -> tuple[RegionView | None, RegionView | None]:
+        """The regions left and right of one, where they touch it."""
+        ...
+
+    def random_regions(
+        self, store_id: int, kind: PeerKind, ranges: Sequence[KeyRange], count: int, rng: Random
+    ) -> Sequence[RegionView]:
+        """Up to `count` regions that a store holds in this way, drawn at random from those that lie in the ranges."""
         ...
 
     def has_operator(self, region_id: int) -> bool:
         """Whether something is under way for a region."""
         ...
 
+    def hot_peers(self, kind: FlowKind) -> Mapping[int, Sequence[HotPeer]]:
+        """Hot replicas by store."""
+        ...
 
-@dataclass(slots=True)
-class TableView:
-    """A cluster view over plain tables, for tests and for snapshots of the real one."""
-
-    store_table: dict[int, StoreView]
-    region_table: list[RegionView]
-    options: ScheduleOptions = field(default_factory=ScheduleOptions)
-    busy_regions: frozenset[int] = frozenset()
-
-    def stores(self) -> Iterable[StoreView]:
-        """All stores."""
-        return [self.store_table[store_id] for store_id in sorted(self.store_table)]
-
-    def store(self, store_id: int) -> StoreView | None:
-        """One store."""
-        return self.store_table.get(store_id)
-
-    def regions(self) -> Iterable[RegionView]:
-        """All regions."""
-        return self.region_table
-
-    def regions_led_by(self, store_id: int) -> Iterable[RegionView]:
-        """Regions led from a store."""
-        return [region for region in self.region_table if region.leader_store_id == store_id]
-
-    def has_operator(self, region_id: int) -> bool:
-        """Whether a region is busy."""
-        return region_id in self.busy_regions
+    def store_load(self, store_id: int) -> StoreLoad:
+        """A store's flow."""
+        ...

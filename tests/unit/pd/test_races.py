@@ -18,9 +18,8 @@ from core_py.sim.loop import run_virtual
 from pd_py.cluster.cluster import AlreadyBootstrapped, Cluster
 from pd_py.cluster.region_tree import RegionTree
 from pd_py.metastore.errors import OutcomeUnknown
-from pd_py.schedule.controller import REMIND_S, OperatorController
-from pd_py.schedule.operator import Operator, TransferLeader
-from pd_py.schedule.view import PeerView, RegionView, ScheduleOptions
+from pd_py.schedule.options import ScheduleOptions
+from pd_py.schedule.view import PeerView, RegionView
 from pd_py.tso.allocator import TsoAllocator
 from protos.kvproto import metapb_pb2
 from tests.support.metadata import LoneStore
@@ -39,15 +38,8 @@ class SlowWorkers:
 
 
 async def cluster_on(disk: MemoryDisk) -> Cluster:
-    cluster = Cluster(
-        (await LoneStore.open(disk, SlowWorkers())).fenced(),
-        LoopClock(),
-        options=ScheduleOptions(),
-        max_store_down_s=60,
-        send_step=lambda _region, _step: None,
-    )
-    await cluster.load(random.Random(1))
-    return cluster
+    metastore = (await LoneStore.open(disk, SlowWorkers())).fenced()
+    return await Cluster.open(metastore, LoopClock(), random.Random(1), options=ScheduleOptions())
 
 
 def first_region(number: int) -> tuple[metapb_pb2.Store, metapb_pb2.Region]:
@@ -81,7 +73,7 @@ def test_two_stores_that_register_one_address_at_once_are_told_apart() -> None:
     run_virtual(main())
 
 
-def test_ids_never_repeat_when_calls_and_the_patrol_open_windows_at_once() -> None:
+def test_ids_never_repeat_when_calls_and_the_tick_open_windows_at_once() -> None:
     async def main() -> None:
         disk = MemoryDisk()
         cluster = await cluster_on(disk)
@@ -89,9 +81,10 @@ def test_ids_never_repeat_when_calls_and_the_patrol_open_windows_at_once() -> No
         seen: set[int] = set()
         for _ in range(5):
             await cluster.alloc_id(990)
-            _, last, _ = await asyncio.gather(cluster.patrol(), cluster.alloc_id(20), cluster.alloc_id(300))
-            while cluster._next_id < cluster._id_window_end:
-                seen.add(await cluster.alloc_id())
+            _, last, _ = await asyncio.gather(cluster.tick(), cluster.alloc_id(20), cluster.alloc_id(300))
+            while cluster.ids.at_hand:
+                seen.add(cluster.ids.take() or 0)
+            assert cluster.ids.take() is None
             disk = disk.crash()
             cluster = await cluster_on(disk)
             assert last in range(1, 1 << 40)
@@ -179,21 +172,12 @@ def test_a_reported_split_keeps_leaders_and_never_undoes_news() -> None:
     run_virtual(main())
 
 
-def test_a_lost_command_is_told_again() -> None:
-    controller = OperatorController()
-    operator = Operator("move", 1, 1, 1, (TransferLeader(1, 2),))
-    controller.add(operator, 0.0)
-    assert controller.due_again(REMIND_S / 2) == []
-    assert controller.due_again(REMIND_S) == [operator]
-    assert controller.due_again(REMIND_S) == []
-
-
 def test_bootstrap_needs_one_region_over_all_keys() -> None:
     async def main() -> None:
         cluster = await cluster_on(MemoryDisk())
         store, region = first_region(1)
         region.end_key = b"m"
-        with pytest.raises(PdError, match="one region over all keys"):
+        with pytest.raises(PdError, match="must all be empty for bootstrap"):
             await cluster.bootstrap(store, region)
 
     run_virtual(main())
