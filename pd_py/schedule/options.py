@@ -13,7 +13,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ScheduleOptions:
-    """`[schedule]` and `[replication]` of the public configuration; times in seconds, sizes in MiB where the name says nothing else."""
+    """`[schedule]` and `[replication]` of the public configuration; times in seconds, sizes in MiB."""
 
     # replication
     max_replicas: int = 3

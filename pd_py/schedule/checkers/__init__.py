@@ -1,1 +1,1 @@
-"""One check of a single region per module."""
+"""One check of a single region per module; `controller` says in which order."""

@@ -1,126 +1,116 @@
-"""Replica checker: every region has `max_replicas` voters, on different stores that are alive, spread over locations.
+"""Replica checker, without placement rules: every region has `max_replicas` replicas, on living stores, spread over locations.
 
-In order of urgency: promote a learner that nothing promotes, replace a replica on a store that is down or leaving,
-make up for a missing one, remove a surplus one. One operator per region and call.
+In order of urgency: replace a replica on a store that is down, then on one that is leaving, make up for a missing one, remove a
+surplus one, move one to a better place. One operator per region and call. Each repair can be switched off by its option.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pd_py.schedule.builder import CannotBuild
+from pd_py.schedule.checkers.strategy import Pick, Strategy
+from pd_py.schedule.context import Context
+from pd_py.schedule.create import add_peer, move_peer, remove_peer
+from pd_py.schedule.operator import Operator, OpKind, Priority
+from pd_py.schedule.view import PeerView, RegionView, Role, StoreState
 
-from pd_py.schedule.operator import AddLearner, Operator, PromoteLearner, RemovePeer, Step, TransferLeader
-from pd_py.schedule.view import ClusterView, PeerView, RegionView, Role, StoreState, StoreView
 
-AllocPeerId = Callable[[], int]
-
-
-def check(view: ClusterView, region: RegionView, alloc_peer_id: AllocPeerId) -> Operator | None:
+def check(context: Context, region: RegionView) -> Operator | None:
     """The operator the region needs, or None."""
-    if not region.leader_store_id or view.has_operator(region.region_id):
+    if not region.leader_store_id or region.is_joint:
         return None
-    for peer in region.peers:
-        if peer.role is Role.LEARNER and peer.peer_id not in region.pending and peer.peer_id not in region.down:
-            return _operator("promote-learner", region, PromoteLearner(peer.store_id, peer.peer_id))
-    broken = [peer for peer in region.peers if _is_broken(view, region, peer)]
-    if broken and len(region.peers) <= view.options.max_replicas:
-        return _replace(view, region, broken[0], alloc_peer_id)
-    if len(region.peers) < view.options.max_replicas:
-        return _add(view, region, alloc_peer_id)
-    if len(region.peers) > view.options.max_replicas:
-        return _remove(view, region, broken)
+    for repair in (_replace_down, _replace_offline, _make_up, _remove_extra, _improve):
+        try:
+            operator = repair(context, region)
+        except CannotBuild:
+            continue
+        if operator is not None:
+            return operator
     return None
 
 
-def _operator(description: str, region: RegionView, *steps: Step) -> Operator:
-    return Operator(description, region.region_id, region.conf_ver, region.version, steps)
+def _strategy(context: Context, region: RegionView) -> Strategy:
+    return Strategy(context, region, context.options.location_labels, context.options.isolation_level)
 
 
-def _is_broken(view: ClusterView, region: RegionView, peer: PeerView) -> bool:
-    store = view.store(peer.store_id)
-    if store is None or store.state in (StoreState.OFFLINE, StoreState.TOMBSTONE, StoreState.DOWN):
-        return True
-    return peer.peer_id in region.down
+def is_down(context: Context, region: RegionView, peer: PeerView) -> bool:
+    """Whether a replica is silent on a store that has been silent for too long."""
+    store = context.store(peer.store_id)
+    if store is None:
+        return False
+    return store.state is StoreState.DOWN and peer.peer_id in region.down
 
 
-def isolation(view: ClusterView, store: StoreView, others: list[StoreView]) -> int:
-    """In how many location levels, weighted from the widest, the store differs from all others."""
-    labels = dict(store.labels)
-    score = 0
-    for other in others:
-        theirs = dict(other.labels)
-        for level, name in enumerate(view.options.location_labels):
-            if labels.get(name) != theirs.get(name):
-                score += 100 ** (len(view.options.location_labels) - level - 1)
-                break
-    return score
+def is_leaving(context: Context, peer: PeerView) -> bool:
+    """Whether a replica's store is being removed."""
+    store = context.store(peer.store_id)
+    return store is not None and store.state in (StoreState.OFFLINE, StoreState.TOMBSTONE)
 
 
-def select_target(view: ClusterView, region: RegionView, without: PeerView | None = None) -> StoreView | None:
-    """The best store for one more replica: most isolated from the others, then with the least data."""
-    kept = [view.store(peer.store_id) for peer in region.peers if peer is not without]
-    others = [store for store in kept if store is not None]
-    taken = {peer.store_id for peer in region.peers}
-    candidates = [
-        store for store in view.stores() if store.is_up and store.store_id not in taken and _has_space(view, store)
-    ]
-    if not candidates:
+def _replace_down(context: Context, region: RegionView) -> Operator | None:
+    if not context.options.enable_remove_down_replica:
         return None
-    return min(
-        candidates,
-        key=lambda store: (-isolation(view, store, others), store.region_bytes, store.region_count, store.store_id),
+    down = next((peer for peer in region.peers if is_down(context, region, peer)), None)
+    return None if down is None else _fix(context, region, down, "down")
+
+
+def _replace_offline(context: Context, region: RegionView) -> Operator | None:
+    if not context.options.enable_replace_offline_replica or any(peer.role is Role.LEARNER for peer in region.peers):
+        return None
+    leaving = next((peer for peer in region.peers if is_leaving(context, peer)), None)
+    return None if leaving is None else _fix(context, region, leaving, "offline")
+
+
+def _fix(context: Context, region: RegionView, peer: PeerView, status: str) -> Operator | None:
+    """Remove a broken replica if enough are left, else put another in its place."""
+    if len(region.peers) > context.options.max_replicas:
+        return remove_peer(
+            context, f"remove-extra-{status}-replica", region, peer.store_id, OpKind.REPLICA
+        ).with_priority(Priority.HIGH)
+    target = _strategy(context, region).to_fix(context.stores_of(region).values(), peer.store_id)
+    if not target.store_id:
+        return None
+    description = f"replace-{status}-replica"
+    return move_peer(
+        context, description, region, peer.store_id, target.store_id, OpKind.REPLICA, priority=Priority.HIGH
     )
 
 
-def _has_space(view: ClusterView, store: StoreView) -> bool:
-    used = store.capacity_bytes - store.available_bytes
-    return store.capacity_bytes == 0 or used / store.capacity_bytes < view.options.low_space_ratio
-
-
-def _add(view: ClusterView, region: RegionView, alloc_peer_id: AllocPeerId) -> Operator | None:
-    target = select_target(view, region)
-    if target is None:
+def _make_up(context: Context, region: RegionView) -> Operator | None:
+    if not context.options.enable_make_up_replica or len(region.peers) >= context.options.max_replicas:
         return None
-    peer_id = alloc_peer_id()
-    return _operator(
-        "make-up-replica", region, AddLearner(target.store_id, peer_id), PromoteLearner(target.store_id, peer_id)
-    )
-
-
-def _replace(view: ClusterView, region: RegionView, peer: PeerView, alloc_peer_id: AllocPeerId) -> Operator | None:
-    target = select_target(view, region, without=peer)
-    if target is None:
+    target = _strategy(context, region).to_add(context.stores_of(region).values())
+    if not target.store_id:
         return None
-    peer_id = alloc_peer_id()
-    steps: list[Step] = [AddLearner(target.store_id, peer_id), PromoteLearner(target.store_id, peer_id)]
-    if region.leader_store_id == peer.store_id:
-        steps.append(TransferLeader(peer.store_id, target.store_id))
-    steps.append(RemovePeer(peer.store_id, peer.peer_id))
-    return _operator("replace-replica", region, *steps)
+    return add_peer(context, "make-up-replica", region, target.store_id, kind=OpKind.REPLICA, priority=Priority.HIGH)
 
 
-def _remove(view: ClusterView, region: RegionView, broken: list[PeerView]) -> Operator | None:
-    """Remove a broken replica first, else the one that contributes least to isolation."""
+def _remove_extra(context: Context, region: RegionView) -> Operator | None:
+    options = context.options
+    voters = [peer for peer in region.peers if peer.role is Role.VOTER]
+    if not options.enable_remove_extra_replica or len(voters) <= options.max_replicas:
+        return None
+    broken = [peer for peer in voters if peer.peer_id in region.down or is_leaving(context, peer)]
     if broken:
-        victim = broken[0]
+        victim = broken[0].store_id
     else:
-        stores = {peer.store_id: view.store(peer.store_id) for peer in region.peers}
+        stores = [store for store in context.stores_of(region).values() if region.on_store(store.store_id) in voters]
+        victim = _strategy(context, region).to_remove(stores).store_id
+    return remove_peer(context, "remove-extra-replica", region, victim, OpKind.REPLICA) if victim else None
 
-        def worth(peer: PeerView) -> tuple[bool, int, int, int]:
-            store = stores[peer.store_id]
-            others = [other for other_id, other in stores.items() if other is not None and other_id != peer.store_id]
-            kept = 0 if store is None else isolation(view, store, others)
-            size = 0 if store is None else store.region_bytes
-            return (peer.store_id == region.leader_store_id, kept, -size, -peer.peer_id)
 
-        victim = min(region.peers, key=worth)
-    steps: list[Step] = []
-    if victim.store_id == region.leader_store_id:
-        heir = next(
-            (peer for peer in region.peers if peer is not victim and peer.role is Role.VOTER and peer not in broken),
-            None,
-        )
-        if heir is None:
-            return None
-        steps.append(TransferLeader(victim.store_id, heir.store_id))
-    steps.append(RemovePeer(victim.store_id, victim.peer_id))
-    return _operator("remove-extra-replica", region, *steps)
+def _improve(context: Context, region: RegionView) -> Operator | None:
+    options = context.options
+    if not options.enable_location_replacement or not options.location_labels:
+        return None
+    if len(region.peers) != options.max_replicas or region.down or region.pending:
+        return None
+    strategy = _strategy(context, region)
+    stores = list(context.stores_of(region).values())
+    source: Pick = strategy.to_remove(stores, allow_temporary=True)
+    old = context.store(source.store_id)
+    if old is None or source.wait:
+        return None
+    target = strategy.to_improve(stores, old)
+    if not target.store_id:
+        return None
+    return move_peer(context, "move-to-better-location", region, old.store_id, target.store_id, OpKind.REPLICA)
