@@ -171,8 +171,11 @@ class SchedulingPort(Protocol):
         """Operators that ended since then."""
         ...
 
-    async def add_operator(self, name: str, arguments: Mapping[str, Any]) -> None:
-        """Run an operator by its public name. Raises PdError."""
+    async def add_operator(self, name: str, fields: Mapping[str, Any]) -> None:
+        """Run an operator by its public name with the fields of the request, which are checked there.
+
+        Raises PdError; its code is PD:operator:BadRequest when the fields are at fault.
+        """
         ...
 
     def cancel_operator(self, region_id: int) -> bool:
@@ -339,6 +342,10 @@ class SettingsPort(Protocol):
 
     async def change(self, changes: Mapping[str, Any]) -> None:
         """Set items by dotted or bare public name, all or none. Raises PdError with the public text."""
+        ...
+
+    async def change_for(self, changes: Mapping[str, Any], seconds: float) -> None:
+        """Set items for a time; zero seconds take that back. Raises as `change`."""
         ...
 
 

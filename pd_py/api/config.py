@@ -11,7 +11,7 @@ from core_py.errors import DbError
 from pd_py.api import errors
 from pd_py.api.errors import ApiError, InvalidInput
 from pd_py.api.middleware import BACKEND, Handler, services
-from pd_py.api.requests import answer, body_object, query_text
+from pd_py.api.requests import answer, body_object, integer, query_text
 
 LOG_LEVEL = ("log.level", "level")
 UPDATED = "The config is updated."
@@ -39,9 +39,7 @@ def part(name: str) -> Handler:
 
 
 async def change_whole(request: web.Request) -> web.StreamResponse:
-    """POST /config: items by dotted or bare name; an unknown one is refused, and nothing is changed then."""
-    if query_text(request, "ttlSecond"):
-        raise ApiError(400, "ttlSecond is not supported")
+    """POST /config?ttlSecond=: items by dotted or bare name; with an unknown one nothing is changed."""
     raw = await request.read()
     try:
         values = json.loads(raw)
@@ -49,6 +47,9 @@ async def change_whole(request: web.Request) -> web.StreamResponse:
         raise ApiError(400, "unexpected end of JSON input" if not raw.strip() else f"invalid JSON: {error}") from error
     if not isinstance(values, dict):
         raise ApiError(400, "json: cannot unmarshal into Go value of type map[string]interface {}")
+    ttl = query_text(request, "ttlSecond")
+    if ttl:
+        return await _change_for(request, values, ttl)
     level = next((values.pop(name) for name in LOG_LEVEL if name in values), None)
     await _change(request, values, 400)
     if level is not None:
@@ -57,6 +58,18 @@ async def change_whole(request: web.Request) -> web.StreamResponse:
         except ValueError as error:
             raise ApiError(400, str(error)) from error
     return answer(UPDATED)
+
+
+async def _change_for(request: web.Request, values: dict[str, Any], ttl: str) -> web.StreamResponse:
+    """Set items for a number of seconds: tools that stop scheduling for a while cannot leave it so for ever."""
+    try:
+        seconds = integer(ttl)
+        await services(request).settings.change_for(values, seconds)
+    except ValueError as error:
+        raise ApiError(400, str(error)) from error
+    except DbError as error:
+        raise ApiError(400, errors.text_of_error(error)) from error
+    return answer("The ttl config is updated." if seconds else "The ttl config is deleted.")
 
 
 async def _change(request: web.Request, values: dict[str, Any], status: int) -> None:

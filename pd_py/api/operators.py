@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -13,12 +12,10 @@ from pd_py.api.backend import OperatorInfo
 from pd_py.api.errors import ApiError
 from pd_py.api.middleware import cluster, services
 from pd_py.api.region_actions import MAX_SCATTER, retries
-from pd_py.api.requests import answer, body_object, from_hex, identities, identity, path_uint64, query, query_text
+from pd_py.api.requests import answer, body_object, from_hex, identities, path_uint64, query, query_text
 from pd_py.api.requests import integer as parse_integer
 
-MAX_KEYS = 1024
-ROLES = ("leader", "voter", "follower", "learner")
-POLICIES = ("scan", "approximate", "usekey")
+BAD_REQUEST = "PD:operator:BadRequest"
 
 
 def _object(operator: OperatorInfo) -> dict[str, Any]:
@@ -82,101 +79,9 @@ async def cancel_all(request: web.Request) -> web.StreamResponse:
     return answer("All pending operators are canceled.")
 
 
-def _id(values: dict[str, Any], name: str, refusal: str) -> int:
-    value = identity(values, name)
-    if value is None:
-        raise ApiError(400, refusal)
-    return value
-
-
-def _region_of(values: dict[str, Any], name: str = "region_id") -> int:
-    return _id(values, name, "missing region id")
-
-
-def _transfer_leader(values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "region_id": _region_of(values),
-        "to_store_id": _id(values, "to_store_id", "missing store id to transfer leader to"),
-    }
-
-
-def _transfer_region(values: dict[str, Any]) -> dict[str, Any]:
-    region_id = _region_of(values)
-    stores = identities(values.get("to_store_ids"))
-    if stores is None:
-        raise ApiError(400, "invalid store ids to transfer region to")
-    if not stores:
-        raise ApiError(400, "missing store ids to transfer region to")
-    roles = values.get("peer_roles")
-    named = [""] * len(stores)
-    if isinstance(roles, list) and len(roles) == len(stores):
-        named = [role if isinstance(role, str) else "" for role in roles]
-    if any(role and role not in ROLES for role in named):
-        raise ApiError(400, "invalid store ids to transfer region to")
-    return {"region_id": region_id, "to_store_ids": stores, "peer_roles": named}
-
-
-def _transfer_peer(values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "region_id": _region_of(values),
-        "from_store_id": _id(values, "from_store_id", "invalid store id to transfer peer from"),
-        "to_store_id": _id(values, "to_store_id", "invalid store id to transfer peer to"),
-    }
-
-
-def _of_peer(values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "region_id": _region_of(values),
-        "store_id": _id(values, "store_id", "invalid store id to transfer peer to"),
-    }
-
-
-def _merge(values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "source_region_id": _region_of(values, "source_region_id"),
-        "target_region_id": _id(values, "target_region_id", "invalid target region id to merge to"),
-    }
-
-
-def _split(values: dict[str, Any]) -> dict[str, Any]:
-    region_id, policy = _region_of(values), values.get("policy")
-    if not isinstance(policy, str):
-        raise ApiError(400, "missing split policy")
-    if policy.lower() not in POLICIES:
-        raise ApiError(500, f"check policy {policy} is not supported")
-    texts = values.get("keys", [])
-    if not isinstance(texts, list) or len(texts) > MAX_KEYS or not all(isinstance(text, str) for text in texts):
-        raise ApiError(400, "bad format keys")
-    keys = []
-    for text in texts if policy.lower() == "usekey" else []:
-        try:
-            keys.append(from_hex(text))
-        except ValueError as error:
-            raise ApiError(500, f"split key {text} is not in hex format") from error
-    return {"region_id": region_id, "policy": policy.lower(), "keys": keys}
-
-
 def _group(values: dict[str, Any]) -> str:
     group = values.get("group")
     return group if isinstance(group, str) else ""
-
-
-def _scatter(values: dict[str, Any]) -> dict[str, Any]:
-    return {"region_id": _region_of(values), "group": _group(values)}
-
-
-ARGUMENTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    "transfer-leader": _transfer_leader,
-    "transfer-region": _transfer_region,
-    "transfer-peer": _transfer_peer,
-    "add-peer": _of_peer,
-    "add-learner": _of_peer,
-    "remove-peer": _of_peer,
-    "merge-region": _merge,
-    "split-region": _split,
-    "scatter-region": _scatter,
-}
-"""What the arguments of an operator are, by its public name."""
 
 
 async def create(request: web.Request) -> web.StreamResponse:
@@ -188,13 +93,10 @@ async def create(request: web.Request) -> web.StreamResponse:
         raise ApiError(400, "missing operator name")
     if name == "scatter-regions":
         return await _scatter_regions(request, values)
-    if name not in ARGUMENTS:
-        raise ApiError(400, "unknown operator")
-    arguments = ARGUMENTS[name](values)
     try:
-        await services(request).scheduling.add_operator(name, arguments)
+        await services(request).scheduling.add_operator(name, values)
     except PdError as error:
-        raise ApiError(500, errors.text_of_error(error)) from error
+        raise ApiError(400 if error.code == BAD_REQUEST else 500, errors.text_of_error(error)) from error
     return answer("The operator is created.")
 
 
