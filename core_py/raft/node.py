@@ -307,6 +307,20 @@ class RawNode:
         """True if this leader's last confirmed heartbeat round is less than an election timeout of ticks old."""
         return reads.in_lease(self._raft)
 
+    @property
+    def lease_tick(self) -> int | None:
+        """The tick (counted from 1 by `tick`) in which this leader sent the newest round that a quorum answered.
+
+        None without one. For owners that bound the lease by a clock.
+        """
+        read_only = self._raft.read_only
+        return None if read_only.lease_broken or self._raft.role is not StateRole.LEADER else read_only.lease_tick
+
+    @property
+    def is_alone(self) -> bool:
+        """True if this node is the only voter."""
+        return self._raft.tracker.is_alone(self._raft.id)
+
     def is_settled(self) -> bool:
         """True if nothing is under way: the owner may stop ticking, once every member of the group says so."""
         return quiescence.is_settled(self._raft)

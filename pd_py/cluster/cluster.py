@@ -1,128 +1,141 @@
-"""The cluster as PD runs it: bootstrap, registration, heartbeats, ids, scheduling rounds.
+"""The cluster as PD runs it: what its stores and regions are, and the durable facts about them.
 
-Durable facts (cluster id, bootstrap, stores, id windows, safe points) are written through the metadata store before
-they take effect. Regions live in memory and come from heartbeats; stores send them all when their heartbeat stream
-connects. The scheduling itself is pure (`pd_py.schedule`); this class gives it a view and carries its operators to
-the region leaders.
+Durable facts (bootstrap, stores, settings, id windows, safe points) are written through the metadata store before they take
+effect, and decisions that depend on them hold one lock. Regions live in memory and come from heartbeats, from this member's
+disk and from the leader's copy. Scheduling is elsewhere (`coordinator`): it sees a `ClusterView`, which this class is, and
+hears of heartbeats through `on_region`.
+
+One is made for each term of leadership, over the store that is bound to the term. The regions outlive it: a member that
+follows has them from the leader, and gives them to the next `Cluster`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from core_py.errors import NotBootstrapped, PdError
+from core_py.errors import DbError, NotBootstrapped, PdError
 from core_py.ports import Clock, Random
+from core_py.runtime.log import get_logger
+from pd_py.cluster import bootstrap
+from pd_py.cluster.bootstrap import CLUSTER_ID_KEY, AlreadyBootstrapped
 from pd_py.cluster.convert import region_view
+from pd_py.cluster.ids import IdAllocator
+from pd_py.cluster.long_lived import LongLived
+from pd_py.cluster.region_statistics import Limits, RegionStatistics
 from pd_py.cluster.region_tree import RegionTree
-from pd_py.cluster.stores import StoreInfo, Stores
-from pd_py.metastore.port import MetaStore
-from pd_py.schedule.checkers import replica
-from pd_py.schedule.controller import OperatorController
-from pd_py.schedule.operator import Operator, Step
-from pd_py.schedule.schedulers import balance_leader
-from pd_py.schedule.view import RegionView, ScheduleOptions, StoreState, StoreView
+from pd_py.cluster.regions import Regions
+from pd_py.cluster.settings import Settings
+from pd_py.cluster.store_admin import StoreAdmin
+from pd_py.cluster.stores import Stores
+from pd_py.cluster.timestamps import ClusterTimestamps
+from pd_py.metastore.port import Metadata
+from pd_py.schedule.options import ScheduleOptions
+from pd_py.schedule.view import (
+    FlowKind,
+    HotPeer,
+    KeyRange,
+    PeerKind,
+    RegionView,
+    StoreLoad,
+    StoreState,
+    StoreView,
+)
 from protos.kvproto import metapb_pb2, pdpb_pb2
 
-ID_WINDOW = 1000
-CLUSTER_ID_KEY = "/pd/cluster_id"
-PATROL_BATCH = 128
+TICK_S = 1.0
+IDS_AT_HAND = 128
+REFRESH_BATCH = 2000
+SETTLE_S = 60.0
+"""Stores are not buried before regions have had this long to report."""
 
-StepSink = Callable[[RegionView, Step], None]
+__all__ = ["CLUSTER_ID_KEY", "AlreadyBootstrapped", "Cluster"]
 
 
-class AlreadyBootstrapped(PdError):
-    """Another store was first."""
-
-    code = "PD:Cluster:AlreadyBootstrapped"
+def new_regions(options: ScheduleOptions) -> Regions:
+    """No regions yet; for a member to hold over its terms."""
+    return Regions(RegionStatistics(Limits.of(options)), options.max_store_down_time_s)
 
 
 class Cluster:
-    """State and decisions of one cluster. `send_step` carries a step to the region's leader."""
+    """State of one cluster; implements `pd_py.schedule.view.ClusterView`."""
 
     def __init__(
         self,
-        metastore: MetaStore,
+        metastore: Metadata,
         clock: Clock,
+        cluster_id: int,
         *,
         options: ScheduleOptions,
-        max_store_down_s: float,
-        send_step: StepSink,
+        regions: Regions | None = None,
     ) -> None:
         self.metastore = metastore
         self.clock = clock
-        self.options = options
+        self.cluster_id = cluster_id
+        self.prefix = f"/pd/{cluster_id}"
+        self.settings = Settings(metastore, f"{self.prefix}/config", options)
+        self.options = self.settings.options
+        self.regions = regions if regions is not None else new_regions(self.options)
+        self._options_changed(self.options, self.options)
         self.stores_info = Stores()
-        self.tree = RegionTree()
-        self.operators = OperatorController()
-        self.cluster_id = 0
+        self._deciding = asyncio.Lock()
+        """Held from a check of durable state to the end of the write that depends on it."""
+        self.store_admin = StoreAdmin(
+            metastore, clock, self.prefix, self.stores_info, self.settings, self._deciding, self.tree.peer_count
+        )
+        self.timestamps = ClusterTimestamps(metastore, self.prefix, self._reported_min_resolved_ts)
+        self.ids = IdAllocator(metastore, f"{self.prefix}/alloc_id")
+        self.on_region: Callable[[RegionView], None] = lambda _region: None
+        """Called after each heartbeat that was taken in."""
+        self.has_operator: Callable[[int], bool] = lambda _region_id: False
+        """`ClusterView`: whether something is under way for a region; the coordinator knows."""
         self.bootstrapped = False
         self.gc_safe_point = 0
         self.region_heartbeats = 0
-        self._send_step = send_step
-        self._max_down_s = max_store_down_s
-        self._next_id = 0
-        self._id_window_end = 0
-        self._patrol_from = b""
-        self._deciding = asyncio.Lock()
-        """Held from a check of durable state to the end of the write that depends on it."""
+        self._long_lived = LongLived()
+        self._began_at = clock.monotonic()
+        self._saved_at = 0.0
+        self.settings.listeners.append(self._options_changed)
+        self.store_admin.on_removed.append(self._store_removed)
+        self._load()
+
+    @staticmethod
+    async def open(
+        metastore: Metadata, clock: Clock, rng: Random, *, options: ScheduleOptions, regions: Regions | None = None
+    ) -> Cluster:
+        """The cluster over what is stored; a first start draws the cluster's id. Raises NotLeader, OutcomeUnknown."""
+        cluster_id = await bootstrap.ensure_cluster_id(metastore, rng)
+        return Cluster(metastore, clock, cluster_id, options=options, regions=regions)
 
     @property
-    def prefix(self) -> str:
-        """Where this cluster's keys begin."""
-        return f"/pd/{self.cluster_id}"
+    def tree(self) -> RegionTree:
+        """The regions by key and id."""
+        return self.regions.tree
 
-    async def load(self, rng: Random) -> None:
-        """Read the durable state; a first start draws the cluster id."""
-        stored = self.metastore.get(CLUSTER_ID_KEY)
-        if stored is None:
-            cluster_id = rng.getrandbits(62) | 1 << 62
-            await self.metastore.write({CLUSTER_ID_KEY: str(cluster_id).encode()})
-        else:
-            cluster_id = int(stored)
-        self.cluster_id = cluster_id
+    def _load(self) -> None:
         self.bootstrapped = self.metastore.get(f"{self.prefix}/raft") is not None
-        metas = [metapb_pb2.Store.FromString(data) for _, data in self.metastore.prefix(f"{self.prefix}/raft/s/")]
-        self.stores_info.load(metas, self.clock.monotonic())
+        self.store_admin.load()
         for _, data in self.metastore.prefix(f"{self.prefix}/raft/r/"):
             self.tree.put(region_view(metapb_pb2.Region.FromString(data)))
         self.gc_safe_point = int(self.metastore.get(f"{self.prefix}/gc/safe_point") or b"0")
-        self._next_id = self._id_window_end = int(self.metastore.get(f"{self.prefix}/alloc_id") or b"0")
+
+    def _options_changed(self, _before: ScheduleOptions, after: ScheduleOptions) -> None:
+        self.options = after
+        self.regions.down_peer_s = after.max_store_down_time_s
+        self.regions.statistics.set_limits(Limits.of(after))
+
+    def _store_removed(self, store_id: int) -> None:
+        for cache in self.regions.hot.values():
+            cache.forget_store(store_id)
 
     async def alloc_id(self, count: int = 1) -> int:
         """The last of `count` fresh ids in a row; ids never repeat, over restarts too."""
-        while self._next_id + count > self._id_window_end:
-            await self._open_ids(count)
-        self._next_id += count
-        return self._next_id
-
-    async def _open_ids(self, count: int) -> None:
-        """Make at least `count` ids available; one at a time, so that the durable end never goes back."""
-        async with self._deciding:
-            if self._next_id + count <= self._id_window_end:
-                return
-            end = self._next_id + max(ID_WINDOW, count)
-            await self.metastore.write({f"{self.prefix}/alloc_id": str(end).encode()})
-            self._id_window_end = end
-
-    def _alloc_id_now(self) -> int:
-        """An id from the open window; callers see to it that there is one."""
-        self._next_id += 1
-        return self._next_id
+        return await self.ids.alloc(count)
 
     async def bootstrap(self, store: metapb_pb2.Store, region: metapb_pb2.Region) -> None:
         """Take the first store and region. Raises AlreadyBootstrapped, PdError."""
-        peers = list(region.peers)
-        if (
-            not store.id
-            or not region.id
-            or len(peers) != 1
-            or peers[0].store_id != store.id
-            or region.start_key
-            or region.end_key
-        ):
-            raise PdError("bootstrap needs one region over all keys with one peer on the store")
+        bootstrap.check(self.cluster_id, store, region)
+        view = region_view(region)
         meta = metapb_pb2.Cluster(id=self.cluster_id, max_peer_count=self.options.max_replicas)
         async with self._deciding:
             if self.bootstrapped:
@@ -130,32 +143,45 @@ class Cluster:
             await self.metastore.write(
                 {
                     f"{self.prefix}/raft": meta.SerializeToString(),
-                    self._store_key(store.id): store.SerializeToString(),
+                    f"{self.prefix}/raft/status/raft_bootstrap_time": str(self.clock.wall_ms()).encode(),
+                    self.store_admin.key(store.id): store.SerializeToString(),
                     f"{self.prefix}/raft/r/{region.id:020d}": region.SerializeToString(),
                 }
             )
             self.bootstrapped = True
         self.stores_info.put(store, self.clock.monotonic())
-        self.tree.put(region_view(region))
+        self.regions.put(view)
 
     def require_bootstrap(self) -> None:
         """Raise NotBootstrapped before the first store came."""
         if not self.bootstrapped:
             raise NotBootstrapped("cluster is not bootstrapped")
 
-    def _store_key(self, store_id: int) -> str:
-        return f"{self.prefix}/raft/s/{store_id:020d}"
+    def cluster_meta(self) -> metapb_pb2.Cluster:
+        """The cluster's record. Raises NotBootstrapped."""
+        self.require_bootstrap()
+        return metapb_pb2.Cluster.FromString(self.metastore.get(f"{self.prefix}/raft") or b"")
+
+    async def put_cluster_meta(self, meta: metapb_pb2.Cluster) -> None:
+        """Replace the cluster's record. Raises NotBootstrapped, PdError."""
+        self.require_bootstrap()
+        if meta.id != self.cluster_id:
+            raise PdError(f"invalid cluster id {meta.id}, mismatch cluster id {self.cluster_id}")
+        async with self._deciding:
+            await self.metastore.write({f"{self.prefix}/raft": meta.SerializeToString()})
+
+    def status(self) -> dict[str, object]:
+        """When the cluster began (milliseconds since the epoch, 0 before), and whether its first data is replicated."""
+        began = int(self.metastore.get(f"{self.prefix}/raft/status/raft_bootstrap_time") or b"0")
+        first = self.tree.find(b"")
+        replicated = first is not None and len(first.peers) >= self.options.max_replicas and not first.pending
+        is_initialized = self.bootstrapped and (len(self.tree) > 1 or replicated)
+        return {"raft_bootstrap_time_ms": began, "is_initialized": is_initialized, "replication_status": ""}
 
     async def put_store(self, meta: metapb_pb2.Store) -> None:
-        """Register a store. Raises StoreTombstone, StoreAddressConflict."""
+        """Register a store. Raises NotBootstrapped, StoreTombstone, StoreAddressConflict, PdError."""
         self.require_bootstrap()
-        async with self._deciding:
-            self.stores_info.check_put(meta)
-            old = self.stores_info.find(meta.id)
-            if old is not None:
-                meta.state = old.meta.state
-            await self.metastore.write({self._store_key(meta.id): meta.SerializeToString()})
-            self.stores_info.put(meta, self.clock.monotonic())
+        await self.store_admin.put(meta)
 
     async def update_gc_safe_point(self, target: int) -> int:
         """Advance the safe point; it never goes back. Returns what it is."""
@@ -166,119 +192,137 @@ class Cluster:
         return self.gc_safe_point
 
     def store_heartbeat(self, stats: pdpb_pb2.StoreStats) -> None:
-        """A store said how it is."""
+        """A store said how it is. Raises NotBootstrapped, StoreNotFound, StoreTombstone."""
         self.require_bootstrap()
-        self.stores_info.heartbeat(stats, self.clock.monotonic())
+        now = self.clock.monotonic()
+        self.stores_info.heartbeat(stats, now, self.clock.wall_ms())
+        if stats.peer_stats:
+            self.regions.store_reads(stats, now)
 
     def region_heartbeat(self, request: pdpb_pb2.RegionHeartbeatRequest) -> RegionView | None:
-        """A leader reported its region; sends the operator's step that is due. None when the report is stale."""
+        """A leader reported its region. None when the report is stale. Raises InvalidRegion."""
         self.region_heartbeats += 1
-        region = region_view(request.region, request, down_peer_s=self._max_down_s)
-        if not self.tree.put(region):
-            return None
-        now = self.clock.monotonic()
-        step = self.operators.on_heartbeat(region, now)
-        if step is None and region.region_id not in self.operators:
-            self._check(region, now)
-            operator = self.operators.get(region.region_id)
-            step = None if operator is None else operator.current_step(region)
-        if step is not None:
-            self._send_step(region, step)
+        region = self.regions.heartbeat(request, self.clock.monotonic())
+        if region is not None:
+            self.on_region(region)
         return region
 
     def region_split(self, parts: Iterable[metapb_pb2.Region]) -> None:
-        """A finished split, known before its heartbeats come; the parts share what the region held and where it was led."""
-        views = [region_view(part) for part in parts]
-        known = (old for view in views if (old := self.tree.get(view.region_id)) is not None)
-        whole = next(known, region_view(metapb_pb2.Region()))
-        for view in views:
-            old = self.tree.get(view.region_id)
-            if old is None or view.version > old.version:
-                part = replace(
-                    view,
-                    leader_store_id=whole.leader_store_id,
-                    size_bytes=whole.size_bytes // len(views),
-                    keys=whole.keys // len(views),
-                    term=old.term if old is not None else 0,
-                )
-                self.tree.put(part)
+        """A finished split, known before its heartbeats come. Raises InvalidRegion."""
+        self.regions.split(parts)
 
-    def _check(self, region: RegionView, now: float) -> Operator | None:
-        if self._next_id >= self._id_window_end:
-            return None  # `patrol` opens the next window
-        operator = replica.check(self, region, self._alloc_id_now)
-        if operator is not None and not self.operators.add(operator, now):
-            return None
-        return operator
-
-    async def patrol(self) -> None:
-        """Check the next batch of regions; called often."""
+    async def tick(self) -> None:
+        """What is to be done now and then; called about every second on the leader."""
+        now = self.clock.monotonic()
+        self.settings.expire(now)
+        self._long_lived.note(len(self.tree))
+        for cache in self.regions.hot.values():
+            cache.sweep(now)
         if not self.bootstrapped:
             return
-        if self._id_window_end - self._next_id < PATROL_BATCH:
-            await self._open_ids(PATROL_BATCH)
-        now = self.clock.monotonic()
-        self.operators.expire(now)
-        for due in self.operators.due_again(now):
-            known = self.tree.get(due.region_id)
-            step = None if known is None else due.current_step(known)
-            if known is not None and step is not None:
-                self._send_step(known, step)
-        batch = self.tree.scan(self._patrol_from, b"", PATROL_BATCH)
-        for region in batch:
-            operator = self._check(region, now)
-            if operator is not None:
-                step = operator.current_step(region)
-                if step is not None:
-                    self._send_step(region, step)
-        self._patrol_from = batch[-1].end_key if batch else b""
+        await self.ids.ensure(IDS_AT_HAND)
+        self._refresh_statistics()
+        if now - self._saved_at >= self.settings.seconds("pd-server.min-resolved-ts-persistence-interval"):
+            self._saved_at = now
+            await self.timestamps.save()
+        await self._bury_empty_stores(now)
 
-    def balance(self) -> None:
-        """One round of the balancing schedulers."""
-        now = self.clock.monotonic()
-        for operator in balance_leader.schedule(self, self.operators.leader_influence()):
-            region = self.tree.get(operator.region_id)
-            if region is not None and self.operators.add(operator, now):
-                self._send_step(region, operator.steps[0])
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            try:
+                await self.tick()
+            except DbError as error:  # the next round tries again
+                get_logger().warn("cluster", error=str(error))
 
-    def store_view(self, info: StoreInfo) -> StoreView:
-        """One store for the scheduler."""
-        store_id = info.meta.id
-        return StoreView(
-            store_id,
-            info.state(self.clock.monotonic(), self._max_down_s),
-            tuple((label.key, label.value) for label in info.meta.labels),
-            self.tree.peer_count(store_id),
-            self.tree.leader_count(store_id),
-            info.stats.used_size,
-            info.stats.available or 1 << 40,
-            info.stats.capacity or 1 << 40,
-            info.stats.is_busy,
-        )
+    def _refresh_statistics(self) -> None:
+        statistics = self.regions.statistics
+        statistics.set_stores(self.stores())
+        if statistics.refresh_from is not None:
+            statistics.refresh(self.tree.scan(statistics.refresh_from, b"", REFRESH_BATCH))
 
-    def stores(self) -> Iterable[StoreView]:
-        """`ClusterView`: all stores but tombstones."""
-        views = [self.store_view(info) for info in self.stores_info.all()]
-        return [view for view in views if view.state is not StoreState.TOMBSTONE]
+    async def _bury_empty_stores(self, now: float) -> None:
+        leaving = self.store_admin.empty_and_leaving(now)
+        if not leaving or now - self._began_at < SETTLE_S or not self._knows_all_regions():
+            return
+        for store_id in leaving:
+            try:
+                await self.store_admin.bury(store_id)
+            except PdError as error:
+                get_logger().warn("store cannot be buried", store=store_id, error=str(error))
+
+    def _knows_all_regions(self) -> bool:
+        """Whether every key has a region whose leader has reported: only then a store without regions surely has none."""
+        leaders = sum(self.tree.leader_count(info.meta.id) for info in self.stores_info.all())
+        if not len(self.tree) or leaders < len(self.tree):
+            return False
+        end: bytes | None = b""
+        for region in self.tree.all():
+            if region.start_key != end:
+                return False
+            end = region.end_key or None
+        return end is None
 
     def min_resolved_ts(self) -> int:
         """Up to which timestamp every region can be read on any replica, as far as the stores that lead regions have said."""
+        return self.timestamps.min_resolved_ts()
+
+    def _reported_min_resolved_ts(self) -> int:
         leading = [view.store_id for view in self.stores() if view.leader_count]
         return min((self.stores_info.get(store_id).min_resolved_ts for store_id in leading), default=0)
 
+    # ClusterView
+
+    def _view(self, store_id: int) -> StoreView:
+        info = self.stores_info.get(store_id)
+        held = self.tree.held_by(store_id)
+        return self.stores_info.view(info, held, self.clock.monotonic(), self.options.max_store_down_time_s)
+
+    def stores(self) -> Iterable[StoreView]:
+        """`ClusterView`: all stores but tombstones."""
+        views = [self._view(info.meta.id) for info in self.stores_info.all()]
+        return [view for view in views if view.state is not StoreState.TOMBSTONE]
+
     def store(self, store_id: int) -> StoreView | None:
-        """`ClusterView`: one store."""
+        """`ClusterView`: one store, a tombstone too."""
+        return None if self.stores_info.find(store_id) is None else self._view(store_id)
+
+    def region(self, region_id: int) -> RegionView | None:
+        """`ClusterView`: one region."""
+        return self.tree.get(region_id)
+
+    def region_of(self, key: bytes) -> RegionView | None:
+        """`ClusterView`: the region that holds a key."""
+        return self.tree.find(key)
+
+    def region_total(self) -> int:
+        """`ClusterView`: how many regions there are."""
+        return len(self.tree)
+
+    def average_region_bytes(self) -> float:
+        """`ClusterView`: the mean approximate size."""
+        return self.tree.total_bytes / len(self.tree) if len(self.tree) else 0.0
+
+    def scan(self, start: bytes, end: bytes, limit: int) -> Sequence[RegionView]:
+        """`ClusterView`: regions that touch a range."""
+        return self.tree.scan(start, end, limit)
+
+    def neighbours(self, region: RegionView) -> tuple[RegionView | None, RegionView | None]:
+        """`ClusterView`: the regions left and right of one."""
+        return self.tree.neighbours(region)
+
+    def random_regions(
+        self, store_id: int, kind: PeerKind, ranges: Sequence[KeyRange], count: int, rng: Random
+    ) -> Sequence[RegionView]:
+        """`ClusterView`: regions that a store holds in this way, drawn at random from the ranges."""
+        return self.tree.random(store_id, kind, ranges, count, rng)
+
+    def hot_peers(self, kind: FlowKind) -> Mapping[int, Sequence[HotPeer]]:
+        """`ClusterView`: hot replicas by store."""
+        return self.regions.hot[kind].hot_peers()
+
+    def store_load(self, store_id: int) -> StoreLoad:
+        """`ClusterView`: a store's flow."""
         info = self.stores_info.find(store_id)
-        return None if info is None else self.store_view(info)
-
-    def regions(self) -> Iterable[RegionView]:
-        """`ClusterView`: all regions."""
-        return self.tree.all()
-
-    def regions_led_by(self, store_id: int) -> Iterable[RegionView]:
-        """`ClusterView`: regions led from a store."""
-        return self.tree.led_by(store_id)
-
-    def has_operator(self, region_id: int) -> bool:
-        """`ClusterView`: whether something is under way."""
-        return region_id in self.operators
+        return StoreLoad() if info is None else info.rates.load

@@ -14,7 +14,7 @@ import zlib
 from core_py.errors import StorageError
 
 _HEAD = struct.Struct(">II")
-MAX_RECORD = 64 << 20
+MAX_RECORD = 512 << 20
 
 
 def encode(payload: bytes) -> bytes:

@@ -1,4 +1,11 @@
-"""One PD member, put together from its parts over given ports; the same for a process and for an embedded cluster."""
+"""One PD member, put together from its parts over given ports; the same for a process and for an embedded cluster.
+
+disk -> log -> replica <-> links (peer address)        every member
+                 |
+               store -> leadership -> session          the leader, term by term
+                 |
+gRPC services (client address)                         every member; most calls are refused by followers
+"""
 
 from __future__ import annotations
 
@@ -7,25 +14,34 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
 
+from core_py.errors import ConfigError, DbError, invariant
 from core_py.ports import Clock, Disk, Listener, Random, Transport, Workers
+from core_py.raft.messages import Message
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
 from pd_py.cluster.cluster import Cluster
-from pd_py.metastore.local import LocalMetaStore
-from pd_py.schedule.view import ScheduleOptions
+from pd_py.member import identity
+from pd_py.member.fenced import FencedStore
+from pd_py.member.leadership import Leadership
+from pd_py.member.roster import Roster
+from pd_py.metastore.durable_log import DurableLog
+from pd_py.metastore.links import Links
+from pd_py.metastore.members import MemberTable, to_pb
+from pd_py.metastore.replica import Replica
+from pd_py.metastore.replicated import ReplicatedStore
 from pd_py.server.config import PdConfig
-from pd_py.server.heartbeats import HeartbeatStreams
+from pd_py.server.directory import MemberDirectory
 from pd_py.server.metrics import PdMetrics
 from pd_py.server.service import PdService
-from pd_py.tso.service import TsoService
-from protos.kvproto import pdpb_pb2
+from pd_py.server.session import LeaderSession, Surroundings
+from protos.private import metaraft_pb2
 
-METRICS_INTERVAL_S = 2.0
 STOP_GRACE_S = 0.5
+ALONE_TIMEOUT_S = 10.0
 
 
 class PdServer:
-    """A single PD member."""
+    """A PD member."""
 
     def __init__(
         self,
@@ -46,65 +62,124 @@ class PdServer:
         self._clock = clock
         self._rng = rng
         self._metrics = PdMetrics(registry)
+        self._on_failure = on_failure
         self._scope = TaskScope("pd", on_failure=on_failure)
-        self._listener: Listener | None = None
+        self._listeners: list[Listener] = []
         self._service: PdService | None = None
-        self._metastore: LocalMetaStore | None = None
-        self.cluster: Cluster | None = None
+        self._links: Links | None = None
+        self._led = asyncio.Event()
+        self.store: ReplicatedStore
+        self.directory: MemberDirectory
         self.address = ""
 
+    @property
+    def cluster(self) -> Cluster | None:
+        """The cluster, while this member leads."""
+        return None if self.directory.session is None else self.directory.session.cluster
+
     async def start(self) -> None:
-        """Load, take the lead of this single member, serve. Raises StorageError, ConfigError."""
+        """Load, take part, serve. A member that is alone leads on return. Raises StorageError, ConfigError."""
         config = self.config
-        self._metastore = LocalMetaStore(self._disk, self._workers)
-        streams = HeartbeatStreams()
-        options = ScheduleOptions(
-            config.replication.max_replicas, config.replication.location_labels, config.schedule.low_space_ratio
+        log = DurableLog(self._disk, self._workers)
+        own = await identity.establish(config.birth, self._disk, log, self._transport)
+        await self._start_replica(log, own)
+        self.directory = MemberDirectory(self.store)
+        service = self._service = PdService(self.directory, self._metrics)
+        listener = await self._transport.serve(config.listen_address, service.services())
+        self._listeners.append(listener)
+        self.address = listener.address
+        roster = Roster(
+            self.store, config.name, config.birth.peer_urls, (config.advertise_client_urls or f"http://{self.address}",)
         )
-        cluster = Cluster(
-            self._metastore,
+        self._scope.spawn(self.store.replica.run(), name="metadata replica")
+        self._scope.spawn(roster.publish(), name="publish member")
+        self._scope.spawn(roster.promote_learners(), name="promote members")
+        self._scope.spawn(Leadership(self.store, self._begin_session).run(), name="leadership")
+        get_logger().info("pd is serving", address=self.address, member=own.member_id)
+        if self.store.replica.node.is_alone:
+            async with asyncio.timeout(ALONE_TIMEOUT_S):
+                await self._led.wait()
+                await roster.published.wait()
+
+    async def _start_replica(self, log: DurableLog, own: identity.Identity) -> None:
+        early = MemberTable()
+        early.load(own.members)
+
+        def address_of(member_id: int) -> str:
+            member = replica.machine.members.get(member_id) or early.get(member_id)
+            return "" if member is None else member.peer_address
+
+        def receive(message: Message) -> None:
+            replica.receive(message)
+
+        links = self._links = Links(
+            self._transport,
+            own.member_id,
+            own.group_id,
+            self.config.initial_cluster_token,
+            address_of,
+            receive,
+        )
+        replica = Replica(
+            own.member_id,
+            log,
             self._clock,
-            options=options,
-            max_store_down_s=config.schedule.max_store_down_time,
-            send_step=streams.send_step,
+            self._rng,
+            self.config.raft_times,
+            links.send,
+            restarted=own.restarted,
         )
-        await cluster.load(self._rng)
-        streams.cluster = self.cluster = cluster
-        tso = TsoService(self._metastore, cluster.prefix, self._clock)
-        await tso.begin()
-        member = pdpb_pb2.Member(name=config.name, member_id=cluster.cluster_id & 0xFFFFFFFF or 1)
-        service = self._service = PdService(cluster, tso, streams, member, self._metrics)
-        self._listener = await self._transport.serve(config.listen_address, service.services())
-        self.address = self._listener.address
-        member.client_urls.append(config.advertise_client_urls or f"http://{self.address}")
-        member.peer_urls.append(config.advertise_peer_urls or config.peer_urls)
-        self._scope.spawn(tso.run(), name="tso")
-        self._scope.spawn(self._patrol(cluster), name="patrol")
-        self._scope.spawn(self._balance(cluster), name="balance")
-        self._scope.spawn(self._refresh(cluster), name="metrics")
-        get_logger().info("pd is serving", address=self.address, cluster=cluster.cluster_id)
+        links.on_unreachable = replica.unreachable
+        links.on_snapshot = lambda member, ok: replica.snapshot_sent(member, ok=ok)
+        self.store = ReplicatedStore(replica, links, own.group_id, self._clock)
+        self.store.subscribe(self._look_for_removal)
 
-    async def _patrol(self, cluster: Cluster) -> None:
-        while True:
-            await asyncio.sleep(float(self.config.schedule.patrol_region_interval))
-            await cluster.patrol()
+        def describe() -> metaraft_pb2.DescribeResponse:
+            return metaraft_pb2.DescribeResponse(
+                group_id=own.group_id,
+                member_id=own.member_id,
+                members=[to_pb(member) for member in self.store.members()],
+            )
 
-    async def _balance(self, cluster: Cluster) -> None:
-        while True:
-            await asyncio.sleep(float(self.config.schedule.balance_interval))
-            cluster.balance()
+        service = links.service(self.store.serve_propose, describe)
+        self._listeners.append(await self._transport.serve(self.config.peer_listen_address, [service]))
 
-    async def _refresh(self, cluster: Cluster) -> None:
-        while True:
-            self._metrics.refresh(cluster)
-            await asyncio.sleep(METRICS_INTERVAL_S)
+    def _look_for_removal(self) -> None:
+        members = self.store.members()
+        if members and all(member.id != self.store.member_id for member in members) and self._on_failure is not None:
+            self._on_failure(
+                ConfigError(
+                    f"member {self.config.name} was removed from the cluster; to bring it back, delete its data directory"
+                    " and start it with --join"
+                )
+            )
+
+    async def _begin_session(self, fenced: FencedStore) -> LeaderSession:
+        around = Surroundings(self.config, self._clock, self._rng, self._metrics)
+        scope = TaskScope("pd leader", on_failure=self._on_failure)
+        session = LeaderSession(fenced, around, scope, on_close=self._session_ended)
+        try:
+            await session.begin()
+        except (DbError, asyncio.CancelledError):
+            await session.close()
+            raise
+        invariant(self.directory.session is None, "two sessions of leadership at once")
+        self.directory.session = session
+        self._metrics.is_leader.set(1)
+        self._led.set()
+        return session
+
+    def _session_ended(self) -> None:
+        self.directory.session = None
+        self._metrics.is_leader.set(0)
 
     async def stop(self) -> None:
         """Stop serving, finish what is being written."""
-        if self._listener is not None:
-            await self._listener.stop(STOP_GRACE_S)
+        for listener in reversed(self._listeners):
+            await listener.stop(STOP_GRACE_S)
         if self._service is not None:
             await self._service.close()
         await self._scope.close()
-        if self._metastore is not None:
-            await self._metastore.close()
+        if self._links is not None:
+            await self._links.close()
+        self._disk.close()

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
+from core_py.errors import ConfigError
 from core_py.runtime.config import Seconds
 from core_py.runtime.log import LogConfig
+from pd_py.member.identity import Birth
+from pd_py.metastore.members import bare_address, parse_initial_cluster
+from pd_py.metastore.replica import RaftTimes
+
+Tls = tuple[bytes, bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +62,39 @@ class ReplicationConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SecurityConfig:
+    """`[security]`: mutual TLS for clients and members. All three paths, or none."""
+
+    IGNORED_KEYS: ClassVar[frozenset[str]] = frozenset({"cert-allowed-cn", "redact-info-log", "encryption"})
+
+    cacert_path: str = ""
+    cert_path: str = ""
+    key_path: str = ""
+
+    def validate(self) -> None:
+        """Raises ValueError when only part of it is set."""
+        given = [path for path in (self.cacert_path, self.cert_path, self.key_path) if path]
+        if len(given) not in (0, 3):
+            raise ValueError("security.cacert-path, cert-path and key-path belong together")
+
+    def load(self) -> Tls | None:
+        """(root certificates, key, certificate chain) in PEM, or None without TLS. Raises ConfigError."""
+        if not self.cacert_path:
+            return None
+        try:
+            ca, key, cert = (Path(path).read_bytes() for path in (self.cacert_path, self.key_path, self.cert_path))
+        except OSError as error:
+            raise ConfigError(f"security: {error.filename} cannot be read: {error.strerror}") from error
+        return ca, key, cert
+
+
+@dataclass(frozen=True, slots=True)
 class PdConfig:
     """The whole file. Addresses are URLs, as the public server takes them."""
 
-    IGNORED_KEYS: ClassVar[frozenset[str]] = frozenset({"lease", "tso-save-interval", "dashboard", "security", "join"})
+    IGNORED_KEYS: ClassVar[frozenset[str]] = frozenset(
+        {"lease", "tso-save-interval", "dashboard", "initial-cluster-state", "quota-backend-bytes", "enable-prevote"}
+    )
 
     name: str = "pd"
     data_dir: str = ""
@@ -67,25 +103,55 @@ class PdConfig:
     advertise_client_urls: str = ""
     advertise_peer_urls: str = ""
     initial_cluster: str = ""
+    initial_cluster_token: str = "pd-cluster"  # noqa: S105 a name unless the operator makes it a secret
+    join: str = ""
     status_addr: str = ""
+    tick_interval: Seconds = Seconds(0.1)
+    election_interval: Seconds = Seconds(1.0)
     log: LogConfig = field(default_factory=LogConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     replication: ReplicationConfig = field(default_factory=ReplicationConfig)
+    security: SecurityConfig = field(default_factory=SecurityConfig)
 
     @property
     def listen_address(self) -> str:
         """host:port of the client URL."""
-        return self.client_urls.split(",")[0].split("://", 1)[-1].rstrip("/")
+        return bare_address(self.client_urls.split(",")[0])
+
+    @property
+    def peer_listen_address(self) -> str:
+        """host:port of the peer URL."""
+        return bare_address(self.peer_urls.split(",")[0])
 
     @property
     def directory(self) -> str:
         """Where data goes."""
         return self.data_dir or f"default.{self.name}"
 
+    @property
+    def raft_times(self) -> RaftTimes:
+        """The pace of elections: a member stands for election after one to two election intervals of silence."""
+        return RaftTimes(float(self.tick_interval), max(3, round(self.election_interval / self.tick_interval)), 2)
+
+    @property
+    def birth(self) -> Birth:
+        """How this member comes into being."""
+        urls = self.advertise_peer_urls or self.peer_urls
+        return Birth(
+            self.name,
+            tuple(url.strip() for url in urls.split(",") if url.strip()),
+            self.initial_cluster,
+            self.join,
+            self.initial_cluster_token,
+        )
+
     def validate(self) -> None:
-        """Raises ValueError for settings this server cannot honour."""
-        members = [part for part in self.initial_cluster.split(",") if part]
-        if len(members) > 1:
-            raise ValueError(f"initial-cluster names {len(members)} members; this version runs a single PD member")
-        if members and members[0].split("=", 1)[0] != self.name:
-            raise ValueError(f"initial-cluster does not name this member {self.name!r}")
+        """Raises ValueError for settings this server cannot honour, ConfigError for a bad initial-cluster."""
+        if self.initial_cluster and self.join:
+            raise ValueError("initial-cluster and join exclude each other")
+        if not 0.01 <= self.tick_interval <= 10 or self.election_interval < 3 * self.tick_interval:
+            raise ValueError("election-interval must be at least three times tick-interval (10ms to 10s)")
+        if self.initial_cluster:
+            members = parse_initial_cluster(self.initial_cluster, self.initial_cluster_token)
+            if all(member.name != self.name for member in members):
+                raise ValueError(f"initial-cluster does not name this member {self.name!r}")

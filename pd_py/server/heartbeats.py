@@ -24,6 +24,12 @@ class HeartbeatStreams:
     def __init__(self) -> None:
         self._outboxes: dict[int, asyncio.Queue[pdpb_pb2.RegionHeartbeatResponse | None]] = {}
         self.cluster: Cluster | None = None
+        self._open: set[asyncio.Queue[pdpb_pb2.RegionHeartbeatResponse | None]] = set()
+
+    def close(self) -> None:
+        """End all streams, so that stores look for the next leader."""
+        for outbox in self._open:
+            _finish(outbox)
 
     def send_step(self, region: RegionView, step: Step) -> None:
         """Tell the region's leader to take a step."""
@@ -48,10 +54,12 @@ class HeartbeatStreams:
         outbox: asyncio.Queue[pdpb_pb2.RegionHeartbeatResponse | None] = asyncio.Queue(OUTBOX_MAX)
         scope = TaskScope("region heartbeats", on_failure=lambda error: _failed(outbox, error))
         scope.spawn(self._read(requests, outbox))
+        self._open.add(outbox)
         try:
             while (response := await outbox.get()) is not None:
                 yield response
         finally:
+            self._open.discard(outbox)
             for store_id in [store_id for store_id, current in self._outboxes.items() if current is outbox]:
                 del self._outboxes[store_id]
             await scope.close()

@@ -14,6 +14,7 @@ class PdMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.requests = Counter("pd_server_requests", "Requests by method", ["method"], registry=registry)
         self.tso_given = Counter("pd_tso_timestamps", "Timestamps given out", registry=registry)
+        self.tso_events = Counter("pd_tso_events", "Events of the timestamp oracle", ["type"], registry=registry)
         self.cluster_status = Gauge("pd_cluster_status", "State of the cluster", ["type"], registry=registry)
         self.regions_status = Gauge("pd_regions_status", "Regions in a noteworthy state", ["type"], registry=registry)
         self.store_status = Gauge(
@@ -25,7 +26,6 @@ class PdMetrics:
 
     def refresh(self, cluster: Cluster) -> None:
         """Set the gauges from the cluster."""
-        self.is_leader.set(1)
         self.heartbeats.set(cluster.region_heartbeats)
         views = list(cluster.stores())
         names = {StoreState.UP: "store_up_count", StoreState.DISCONNECTED: "store_disconnected_count"}

@@ -17,9 +17,11 @@ from core_py.runtime.tasks import TaskScope
 from pd_py.cluster.cluster import AlreadyBootstrapped, Cluster
 from pd_py.cluster.convert import leader_pb, peer_pb, region_pb
 from pd_py.cluster.stores import StoreTombstone
+from pd_py.metastore.errors import NotLeader, OutcomeUnknown, ProposalLost
 from pd_py.schedule.view import RegionView
-from pd_py.server.heartbeats import HeartbeatStreams
+from pd_py.server.directory import MemberDirectory
 from pd_py.server.metrics import PdMetrics
+from pd_py.server.session import LeaderSession
 from pd_py.tso.service import TsoService
 from protos.grpc_health import health_pb2
 from protos.kvproto import metapb_pb2, pdpb_pb2
@@ -31,19 +33,30 @@ MAX_ALLOC_IDS = 1 << 20
 class PdService:
     """Handlers of one member."""
 
-    def __init__(
-        self, cluster: Cluster, tso: TsoService, streams: HeartbeatStreams, member: pdpb_pb2.Member, metrics: PdMetrics
-    ) -> None:
-        self._cluster = cluster
-        self._tso = tso
-        self._streams = streams
-        self._member = member
+    def __init__(self, members: MemberDirectory, metrics: PdMetrics) -> None:
+        self._members = members
         self._metrics = metrics
         self._calls = TaskScope("pd calls", on_failure=lambda _error: None)  # the caller gets it as a status
 
     async def close(self) -> None:
         """End the calls that still run."""
         await self._calls.close()
+
+    @property
+    def _session(self) -> LeaderSession:
+        """What the leader has. Raises StatusError: clients look for this text and ask the other members."""
+        session = self._members.session
+        if session is None or not session.store.is_valid:
+            raise StatusError("UNAVAILABLE", "not leader")
+        return session
+
+    @property
+    def _cluster(self) -> Cluster:
+        return self._session.cluster
+
+    @property
+    def _tso(self) -> TsoService:
+        return self._session.tso
 
     def services(self) -> list[Service]:
         """Everything served on the client port."""
@@ -72,7 +85,7 @@ class PdService:
         }
         handlers: dict[str, Handler] = {name: self._unary(name, handler) for name, handler in unary.items()}
         handlers["Tso"] = self.tso
-        handlers["RegionHeartbeat"] = self._streams.serve
+        handlers["RegionHeartbeat"] = self.region_heartbeat
         handlers["QueryRegion"] = self.query_region
         health: dict[str, Handler] = {"Check": self._health}
         return [
@@ -96,9 +109,13 @@ class PdService:
 
         async def call(request: Any, _context: CallContext) -> Any:
             counter.inc()
-            if name not in ("GetMembers", "GetClusterInfo"):
-                self._check_cluster(request.header.cluster_id)
+            if name in ("GetMembers", "GetClusterInfo"):
+                return await handler(request)
+            cluster_id = self._cluster.cluster_id
+            self._check_cluster(request.header.cluster_id)
             response = await asyncio.shield(self._calls.spawn(_outcome(handler(request)), name=name))
+            if isinstance(response, NotLeader | ProposalLost | OutcomeUnknown):
+                raise StatusError("UNAVAILABLE", str(response))  # clients ask the other members, or again
             if isinstance(response, DbError) and not isinstance(response, PdError):
                 raise response
             if isinstance(response, PdError):
@@ -106,7 +123,7 @@ class PdService:
                 response = make()
                 response.header.error.type = _error_type(error)
                 response.header.error.message = error.message
-            response.header.cluster_id = self._cluster.cluster_id
+            response.header.cluster_id = cluster_id
             return response
 
         return call
@@ -118,23 +135,36 @@ class PdService:
             )
 
     async def get_members(self, _request: pdpb_pb2.GetMembersRequest) -> pdpb_pb2.GetMembersResponse:
-        """Who is PD, and who leads."""
-        return pdpb_pb2.GetMembersResponse(members=[self._member], leader=self._member, etcd_leader=self._member)
+        """Who is PD, and who leads; answered by every member."""
+        response = self._members.describe()
+        response.header.cluster_id = self._members.cluster_id
+        return response
 
     async def get_cluster_info(self, _request: pdpb_pb2.GetClusterInfoRequest) -> pdpb_pb2.GetClusterInfoResponse:
         """All services are in PD itself."""
-        return pdpb_pb2.GetClusterInfoResponse(serviceModes=[pdpb_pb2.PD_SVC_MODE])
+        response = pdpb_pb2.GetClusterInfoResponse(serviceModes=[pdpb_pb2.PD_SVC_MODE])
+        response.header.cluster_id = self._members.cluster_id
+        return response
+
+    async def region_heartbeat(
+        self, requests: AsyncIterator[pdpb_pb2.RegionHeartbeatRequest], context: CallContext
+    ) -> AsyncIterator[pdpb_pb2.RegionHeartbeatResponse]:
+        """Reports of region leaders in, commands for them out, for as long as this member leads."""
+        async for response in self._session.streams.serve(requests, context):
+            yield response
 
     async def tso(
         self, requests: AsyncIterator[pdpb_pb2.TsoRequest], _context: CallContext
     ) -> AsyncIterator[pdpb_pb2.TsoResponse]:
         """One response per request, in order; the timestamp is the last of the batch."""
         async for request in requests:
+            session = self._session
+            cluster_id = session.cluster.cluster_id
             self._check_cluster(request.header.cluster_id)
             count = request.count
-            ts = await self._tso.allocate(count)
+            ts = await session.tso.allocate(count)
             response = pdpb_pb2.TsoResponse(count=count)
-            response.header.cluster_id = self._cluster.cluster_id
+            response.header.cluster_id = cluster_id
             response.timestamp.physical, response.timestamp.logical = ts >> 18, ts & 0x3FFFF
             self._metrics.tso_given.inc(count)
             yield response
@@ -212,8 +242,8 @@ class PdService:
         self, requests: AsyncIterator[pdpb_pb2.QueryRegionRequest], _context: CallContext
     ) -> AsyncIterator[pdpb_pb2.QueryRegionResponse]:
         """Many lookups in one message, answered in order."""
-        tree = self._cluster.tree
         async for request in requests:
+            tree = self._cluster.tree
             self._check_cluster(request.header.cluster_id)
             response = pdpb_pb2.QueryRegionResponse()
             response.header.cluster_id = self._cluster.cluster_id

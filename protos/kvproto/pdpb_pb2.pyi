@@ -1552,6 +1552,60 @@ class CPUStats(_message.Message):
     Scheduler: int
     def __init__(self, UnifiedRead: _Optional[int] = ..., Scheduler: _Optional[int] = ...) -> None: ...
 
+class RegionStat(_message.Message):
+    __slots__ = ("bytes_written", "bytes_read", "keys_written", "keys_read")
+    BYTES_WRITTEN_FIELD_NUMBER: _ClassVar[int]
+    BYTES_READ_FIELD_NUMBER: _ClassVar[int]
+    KEYS_WRITTEN_FIELD_NUMBER: _ClassVar[int]
+    KEYS_READ_FIELD_NUMBER: _ClassVar[int]
+    bytes_written: int
+    bytes_read: int
+    keys_written: int
+    keys_read: int
+    def __init__(self, bytes_written: _Optional[int] = ..., bytes_read: _Optional[int] = ..., keys_written: _Optional[int] = ..., keys_read: _Optional[int] = ...) -> None: ...
+
+class SyncRegionRequest(_message.Message):
+    __slots__ = ("header", "member", "start_index")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    START_INDEX_FIELD_NUMBER: _ClassVar[int]
+    header: RequestHeader
+    member: Member
+    start_index: int
+    def __init__(self, header: _Optional[_Union[RequestHeader, _Mapping]] = ..., member: _Optional[_Union[Member, _Mapping]] = ..., start_index: _Optional[int] = ...) -> None: ...
+
+class PeersStats(_message.Message):
+    __slots__ = ("peers",)
+    PEERS_FIELD_NUMBER: _ClassVar[int]
+    peers: _containers.RepeatedCompositeFieldContainer[PeerStats]
+    def __init__(self, peers: _Optional[_Iterable[_Union[PeerStats, _Mapping]]] = ...) -> None: ...
+
+class Peers(_message.Message):
+    __slots__ = ("peers",)
+    PEERS_FIELD_NUMBER: _ClassVar[int]
+    peers: _containers.RepeatedCompositeFieldContainer[_metapb_pb2.Peer]
+    def __init__(self, peers: _Optional[_Iterable[_Union[_metapb_pb2.Peer, _Mapping]]] = ...) -> None: ...
+
+class SyncRegionResponse(_message.Message):
+    __slots__ = ("header", "regions", "start_index", "region_stats", "region_leaders", "buckets", "down_peers", "pending_peers")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    REGIONS_FIELD_NUMBER: _ClassVar[int]
+    START_INDEX_FIELD_NUMBER: _ClassVar[int]
+    REGION_STATS_FIELD_NUMBER: _ClassVar[int]
+    REGION_LEADERS_FIELD_NUMBER: _ClassVar[int]
+    BUCKETS_FIELD_NUMBER: _ClassVar[int]
+    DOWN_PEERS_FIELD_NUMBER: _ClassVar[int]
+    PENDING_PEERS_FIELD_NUMBER: _ClassVar[int]
+    header: ResponseHeader
+    regions: _containers.RepeatedCompositeFieldContainer[_metapb_pb2.Region]
+    start_index: int
+    region_stats: _containers.RepeatedCompositeFieldContainer[RegionStat]
+    region_leaders: _containers.RepeatedCompositeFieldContainer[_metapb_pb2.Peer]
+    buckets: _containers.RepeatedCompositeFieldContainer[_metapb_pb2.Buckets]
+    down_peers: _containers.RepeatedCompositeFieldContainer[PeersStats]
+    pending_peers: _containers.RepeatedCompositeFieldContainer[Peers]
+    def __init__(self, header: _Optional[_Union[ResponseHeader, _Mapping]] = ..., regions: _Optional[_Iterable[_Union[_metapb_pb2.Region, _Mapping]]] = ..., start_index: _Optional[int] = ..., region_stats: _Optional[_Iterable[_Union[RegionStat, _Mapping]]] = ..., region_leaders: _Optional[_Iterable[_Union[_metapb_pb2.Peer, _Mapping]]] = ..., buckets: _Optional[_Iterable[_Union[_metapb_pb2.Buckets, _Mapping]]] = ..., down_peers: _Optional[_Iterable[_Union[PeersStats, _Mapping]]] = ..., pending_peers: _Optional[_Iterable[_Union[Peers, _Mapping]]] = ...) -> None: ...
+
 class ReportBucketsRequest(_message.Message):
     __slots__ = ("header", "region_epoch", "buckets")
     HEADER_FIELD_NUMBER: _ClassVar[int]

@@ -22,17 +22,27 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from protos.etcd import kv_pb2 as protos_dot_etcd_dot_kv__pb2
+from protos.etcd import rpc_pb2 as protos_dot_etcd_dot_rpc__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprotos/private/metastore.proto\x12\x11tidb_py.metastore\"5\n\x06\x43hange\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\x0f\n\x07\x64\x65leted\x18\x03 \x01(\x08\"E\n\x05\x42\x61tch\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12*\n\x07\x63hanges\x18\x02 \x03(\x0b\x32\x19.tidb_py.metastore.Changeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprotos/private/metastore.proto\x12\x11tidb_py.metastore\x1a\x14protos/etcd/kv.proto\x1a\x15protos/etcd/rpc.proto\"\xc6\x02\n\x07\x43ommand\x12\'\n\x03put\x18\x01 \x01(\x0b\x32\x18.etcdserverpb.PutRequestH\x00\x12\x38\n\x0c\x64\x65lete_range\x18\x02 \x01(\x0b\x32 .etcdserverpb.DeleteRangeRequestH\x00\x12\'\n\x03txn\x18\x03 \x01(\x0b\x32\x18.etcdserverpb.TxnRequestH\x00\x12\x36\n\x0blease_grant\x18\x04 \x01(\x0b\x32\x1f.etcdserverpb.LeaseGrantRequestH\x00\x12\x38\n\x0clease_revoke\x18\x05 \x01(\x0b\x32 .etcdserverpb.LeaseRevokeRequestH\x00\x12\x32\n\x07\x63ompact\x18\x06 \x01(\x0b\x32\x1f.etcdserverpb.CompactionRequestH\x00\x42\t\n\x07\x63ommand\"\xff\x02\n\x06Result\x12\x12\n\nerror_code\x18\x01 \x01(\t\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12(\n\x03put\x18\x04 \x01(\x0b\x32\x19.etcdserverpb.PutResponseH\x00\x12\x39\n\x0c\x64\x65lete_range\x18\x05 \x01(\x0b\x32!.etcdserverpb.DeleteRangeResponseH\x00\x12(\n\x03txn\x18\x06 \x01(\x0b\x32\x19.etcdserverpb.TxnResponseH\x00\x12\x37\n\x0blease_grant\x18\x07 \x01(\x0b\x32 .etcdserverpb.LeaseGrantResponseH\x00\x12\x39\n\x0clease_revoke\x18\x08 \x01(\x0b\x32!.etcdserverpb.LeaseRevokeResponseH\x00\x12\x33\n\x07\x63ompact\x18\t \x01(\x0b\x32 .etcdserverpb.CompactionResponseH\x00\x42\x08\n\x06result\"\'\n\nLeaseImage\x12\n\n\x02id\x18\x01 \x01(\x03\x12\r\n\x05ttl_s\x18\x02 \x01(\x03\"\xa0\x01\n\x07KvImage\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x11\n\tcompacted\x18\x02 \x01(\x03\x12\x1e\n\x04\x62\x61se\x18\x03 \x03(\x0b\x32\x10.mvccpb.KeyValue\x12!\n\x07history\x18\x04 \x03(\x0b\x32\x10.mvccpb.KeyValue\x12-\n\x06leases\x18\x05 \x03(\x0b\x32\x1d.tidb_py.metastore.LeaseImage\"5\n\x06\x43hange\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\x0f\n\x07\x64\x65leted\x18\x03 \x01(\x08\"E\n\x05\x42\x61tch\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12*\n\x07\x63hanges\x18\x02 \x03(\x0b\x32\x19.tidb_py.metastore.Changeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.private.metastore_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CHANGE']._serialized_start=53
-  _globals['_CHANGE']._serialized_end=106
-  _globals['_BATCH']._serialized_start=108
-  _globals['_BATCH']._serialized_end=177
+  _globals['_COMMAND']._serialized_start=99
+  _globals['_COMMAND']._serialized_end=425
+  _globals['_RESULT']._serialized_start=428
+  _globals['_RESULT']._serialized_end=811
+  _globals['_LEASEIMAGE']._serialized_start=813
+  _globals['_LEASEIMAGE']._serialized_end=852
+  _globals['_KVIMAGE']._serialized_start=855
+  _globals['_KVIMAGE']._serialized_end=1015
+  _globals['_CHANGE']._serialized_start=1017
+  _globals['_CHANGE']._serialized_end=1070
+  _globals['_BATCH']._serialized_start=1072
+  _globals['_BATCH']._serialized_end=1141
 # @@protoc_insertion_point(module_scope)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import structlog
 
-from tests.sim import bank_sim, divergence, overlap, raft_sim, sql_sim, stale_sim
+from tests.sim import bank_sim, divergence, overlap, pd_sim, raft_sim, sql_sim, stale_sim
 from tests.sim.world import Options, SeedFailed
 
 WORKLOADS = {
@@ -22,6 +22,7 @@ WORKLOADS = {
     "raft-laggards": (raft_sim.simulate, raft_sim.LAGGARDS),
     "core-divergence": (divergence.simulate, divergence.OPTIONS),
     "core-overlap": (overlap.simulate, overlap.OPTIONS),
+    "pd": (pd_sim.simulate, pd_sim.OPTIONS),
     "bank": (bank_sim.simulate, Options()),
     "sql": (sql_sim.simulate, Options()),
     "stale": (stale_sim.simulate, Options()),

@@ -1,6 +1,7 @@
 """What a playground consists of: instances with their ports, directories and command lines. Pure.
 
-Ports are those of the public servers plus the offset: SQL 4000 and status 10080, PD 2379/2380 and status 2381, stores
+Ports are those of the public servers plus the offset: SQL 4000 and status 10080, PD 2379/2380 and status 2381 (more members
+follow: 2382, 2385, ...), stores
 20160+ and status 20180+. Settings that suit one machine (fast ticks, short heartbeats) are defaults under the user's
 own configuration files.
 """
@@ -15,6 +16,8 @@ from typing import Any
 from core_py.errors import ConfigError
 
 MAX_INSTANCES = 16
+PD_COUNTS = (1, 3, 5)
+PD_PORTS = 3  # ports a PD member takes: clients, other members, status
 
 KV_DEFAULTS: dict[str, Any] = {
     "raftstore": {
@@ -43,8 +46,8 @@ class Options:
 
     def validate(self) -> None:
         """Raises ConfigError for numbers out of range."""
-        if self.pd != 1:
-            raise ConfigError(f"--pd {self.pd}: this version runs exactly one PD member")
+        if self.pd not in PD_COUNTS:
+            raise ConfigError(f"--pd {self.pd}: a playground has 1, 3 or 5 PD members")
         if not 1 <= self.kv <= MAX_INSTANCES:
             raise ConfigError(f"--kv {self.kv}: between 1 and {MAX_INSTANCES} stores can run in a playground")
         if not 0 <= self.db <= MAX_INSTANCES:
@@ -93,8 +96,8 @@ class Plan:
 
     @property
     def pd_address(self) -> str:
-        """PD's client address."""
-        return self.by_role("pd")[0].address
+        """The client addresses of all PD members, as servers and clients take them."""
+        return ",".join(instance.address for instance in self.by_role("pd"))
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -109,27 +112,33 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def make_plan(options: Options) -> Plan:
     """The playground for these options. Raises ConfigError."""
     options.validate()
-    pd = _pd(options)
-    stores = [_store(options, number, pd.address) for number in range(options.kv)]
-    servers = [_server(options, number, pd.address) for number in range(options.db)]
-    return Plan(options.host, (pd, *stores, *servers))
+    members = [_pd(options, number) for number in range(options.pd)]
+    addresses = ",".join(member.address for member in members)
+    stores = [_store(options, number, addresses) for number in range(options.kv)]
+    servers = [_server(options, number, addresses) for number in range(options.db)]
+    return Plan(options.host, (*members, *stores, *servers))
 
 
-def _pd(options: Options) -> Instance:
-    client, peer, status = (port + options.port_offset for port in (2379, 2380, 2381))
-    directory = options.data_dir / "pd-0"
-    host = options.host
+def _pd_ports(options: Options, number: int) -> tuple[int, int, int]:
+    first = 2379 + PD_PORTS * number + options.port_offset
+    return first, first + 1, first + 2
+
+
+def _pd(options: Options, number: int) -> Instance:
+    client, peer, status = _pd_ports(options, number)
+    name, host = f"pd-{number}", options.host
+    directory = options.data_dir / name
+    cluster = ",".join(f"pd-{other}=http://{host}:{_pd_ports(options, other)[1]}" for other in range(options.pd))
     arguments = (
-        *("--name", "pd-0", "--data-dir", str(directory / "data")),
+        *("--name", name, "--data-dir", str(directory / "data"), "--initial-cluster", cluster),
         *("--client-urls", f"http://{host}:{client}", "--peer-urls", f"http://{host}:{peer}"),
         *("--status-addr", f"{host}:{status}"),
     )
     config = merge(PD_DEFAULTS, options.pd_config)
     if options.kv < 3 and "replication" not in options.pd_config:
         config = merge(config, {"replication": {"max-replicas": 1}})
-    return Instance(
-        "pd", "pd-0", f"{host}:{client}", f"{host}:{status}", (client, status), config, arguments, directory
-    )
+    ports = (client, peer, status)
+    return Instance("pd", name, f"{host}:{client}", f"{host}:{status}", ports, config, arguments, directory)
 
 
 def _store(options: Options, number: int, pd_address: str) -> Instance:

@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
+from core_py.codec import eraft
 from core_py.errors import CodecError
 from protos.kvproto import debugpb_pb2 as debugpb
 from protos.kvproto import eraftpb_pb2, metapb_pb2
@@ -17,7 +18,7 @@ from protos.kvproto import raft_cmdpb_pb2 as cmdpb
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.debug.escape import escape
 from tikv_py.mvcc.keys import user_key
-from tikv_py.raftstore import codec, keys
+from tikv_py.raftstore import keys
 
 Plain = dict[str, Any]
 TOMBSTONE = serverpb.Tombstone
@@ -105,7 +106,7 @@ def _command(entry: eraftpb_pb2.Entry) -> Any:
     try:
         data = entry.data
         if entry.entry_type != eraftpb_pb2.EntryNormal:
-            data = codec.conf_change_from_bytes(data)[1]
+            data = eraft.conf_change_from_bytes(data)[1]
         return plain(cmdpb.RaftCmdRequest.FromString(data))
     except (DecodeError, CodecError, ValueError):
         return {"unreadable": escape(entry.data)}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from core_py.codec import eraft
 from core_py.raft.errors import RaftError
 from core_py.raft.messages import ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType
 from protos.kvproto import metapb_pb2
-from tikv_py.raftstore import codec, commands, merge, region
+from tikv_py.raftstore import commands, merge, region
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.store import Store
 
@@ -41,7 +42,7 @@ async def change_peers(store: Store, peer: Peer, changes: Sequence[tuple[int, me
     transition = ConfChangeTransition.EXPLICIT if len(singles) > 1 else ConfChangeTransition.AUTO
     change = ConfChange(singles, b"", transition)
     command = commands.admin_command(peer.region, request).SerializeToString()
-    data = codec.conf_change_to_bytes(change, command)
+    data = eraft.conf_change_to_bytes(change, command)
     await store.admin(peer.region.id, lambda found: found.propose_conf_change(change, data))
 
 

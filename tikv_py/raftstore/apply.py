@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from core_py.codec import eraft
 from core_py.errors import DbError
 from core_py.failpoints import UNARMED, FailPoints
 from core_py.raft.errors import ConfChangeRefused
@@ -21,7 +22,7 @@ from protos.kvproto import raft_cmdpb_pb2 as cmdpb
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.engine.port import WriteBatch
 from tikv_py.mvcc.txn import Modify
-from tikv_py.raftstore import codec, merge_rules, region
+from tikv_py.raftstore import merge_rules, region
 from tikv_py.raftstore.peer_storage import PeerStorage
 from tikv_py.resolved_ts.resolver import Resolver
 
@@ -187,7 +188,7 @@ class Applier:
             return Applied()
         if storage.merge is not None:
             return self._closed()
-        change, data = codec.conf_change_from_bytes(entry.data)
+        change, data = eraft.conf_change_from_bytes(entry.data)
         command = cmdpb.RaftCmdRequest.FromString(data)
         try:
             region.check_epoch(storage.region, command.header.region_epoch, conf_ver=True)

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from core_py.codec import eraft
 from core_py.raft.messages import Message, MsgType
 from core_py.runtime.log import get_logger
 from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
-from tikv_py.raftstore import births, codec, deaths, merge
+from tikv_py.raftstore import births, deaths, merge
 from tikv_py.raftstore.disk_space import DiskUsage
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.region import find_peer
@@ -38,7 +39,7 @@ def target_peer(peer: Peer, peer_id: int) -> metapb_pb2.Peer | None:
 
 def handle_message(store: Store, message: serverpb.RaftMessage) -> None:
     """Give a raft message to its peer, creating or destroying one where the protocol says so."""
-    raft_message = codec.message_from_pb(message.message)
+    raft_message = eraft.message_from_pb(message.message)
     is_snapshot = raft_message is not None and raft_message.msg_type is MsgType.SNAPSHOT
     if is_snapshot and not store.snapshots.take_stage(message):
         return  # without the data that it describes

@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from core_py.codec import eraft
 from core_py.errors import DbError, InvariantViolation, invariant
 from core_py.raft.messages import Entry, EntryType
 from core_py.raft.progress import ProgressState
@@ -31,7 +32,7 @@ from core_py.runtime.log import get_logger
 from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_cmdpb_pb2 as cmdpb
 from protos.kvproto import raft_serverpb_pb2 as serverpb
-from tikv_py.raftstore import births, codec, commands, deaths, merge_rules
+from tikv_py.raftstore import births, commands, deaths, merge_rules
 from tikv_py.raftstore.peer import Peer, ignore_outcome
 from tikv_py.raftstore.region import AdminRefused, is_older, overlaps, same_epoch
 
@@ -119,7 +120,7 @@ def _propose_commit(store: Store, source: Peer, target: Peer, merge: serverpb.Me
     if store.fail.armed and store.fail.hit("merge_propose_commit") is not None:
         return
     entries = source.storage.entries(merge.min_index + 1, merge.commit + 1, None)
-    request = commands.commit_merge(source.region, merge.commit, [codec.entry_to_pb(entry) for entry in entries])
+    request = commands.commit_merge(source.region, merge.commit, [eraft.entry_to_pb(entry) for entry in entries])
     _ask(store, source, target, request)
 
 
@@ -198,7 +199,7 @@ def _finish_log(store: Store, source: Peer, request: cmdpb.CommitMergeRequest, t
     applied = source.storage.apply_state.applied_index
     if applied >= request.commit:
         return
-    carried = [codec.entry_from_pb(entry) for entry in request.entries]
+    carried = [eraft.entry_from_pb(entry) for entry in request.entries]
     first_carried = carried[0].index if carried else request.commit + 1
     own = source.storage.entries(applied + 1, first_carried, None) if applied + 1 < first_carried else []
     rest = [entry for entry in carried if entry.index > applied]

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from core_py.codec import eraft
 from core_py.errors import invariant
 from core_py.raft.errors import LogCompacted, LogUnavailable, SnapshotTemporarilyUnavailable
 from core_py.raft.messages import ConfState, Entry, HardState, Snapshot
@@ -20,7 +21,7 @@ from core_py.raft.storage import limit_bytes
 from protos.kvproto import eraftpb_pb2, metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.engine.port import CF_DEFAULT, CF_RAFT, Engine, WriteBatch
-from tikv_py.raftstore import codec, damage, keys
+from tikv_py.raftstore import damage, keys
 from tikv_py.raftstore.entry_cache import CacheBudget, EntryCache
 
 RAFT_INIT_LOG_TERM = 5
@@ -167,7 +168,7 @@ class PeerStorage:
 
     def initial_state(self) -> tuple[HardState, ConfState]:
         """For the core, at start."""
-        return self.hard_state, codec.conf_state_of_peers(self.region.peers)
+        return self.hard_state, eraft.conf_state_of_peers(self.region.peers)
 
     def first_index(self) -> int:
         """The first index the log holds."""
@@ -205,7 +206,7 @@ class PeerStorage:
                 f"region {region_id}: of entries {low} to {step - 1} only {len(pairs)} are in the raft log; {damage.ADVICE}",
             )
             batch = [
-                codec.entry_from_pb(damage.parsed(eraftpb_pb2.Entry, data, region_id, "raft log")) for _, data in pairs
+                eraft.entry_from_pb(damage.parsed(eraftpb_pb2.Entry, data, region_id, "raft log")) for _, data in pairs
             ]
             out += batch
             size += sum([len(entry.data) for entry in batch])
@@ -224,7 +225,7 @@ class PeerStorage:
         if entries[0].index <= self.last:
             self._scale_log_bytes(entries[0].index - self.first_index())
         for entry in entries:
-            batch.put(CF_DEFAULT, keys.log_key(region_id, entry.index), codec.entry_to_pb(entry).SerializeToString())
+            batch.put(CF_DEFAULT, keys.log_key(region_id, entry.index), eraft.entry_to_pb(entry).SerializeToString())
             self.log_bytes += len(entry.data)
         last = entries[-1].index
         for index in range(last + 1, self.last + 1):

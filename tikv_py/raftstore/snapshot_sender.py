@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+from core_py.codec import eraft
 from core_py.ports import Clock
 from core_py.raft.errors import SnapshotTemporarilyUnavailable
 from core_py.raft.messages import Snapshot as RaftSnapshot
@@ -22,7 +23,7 @@ from core_py.runtime.rate import ByteRate
 from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.engine.port import DATA_CFS, Range, Snapshot
-from tikv_py.raftstore import codec, keys
+from tikv_py.raftstore import keys
 from tikv_py.raftstore import snapshot as layout
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.region import find_peer
@@ -110,7 +111,7 @@ class SnapshotSender:
             merged_records=storage.merged_records,
         )
         meta = SnapshotMeta(
-            storage.apply_state.applied_index, storage.applied_term, codec.conf_state_of_peers(region.peers)
+            storage.apply_state.applied_index, storage.applied_term, eraft.conf_state_of_peers(region.peers)
         )
         return RaftSnapshot(meta, data.SerializeToString())
 

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 
 from google.protobuf.message import DecodeError
 
+from core_py.codec import eraft
 from core_py.errors import InvariantViolation, StorageError
 from core_py.failpoints import FailPoints
 from core_py.ports import Clock, Random, Workers
@@ -32,7 +33,7 @@ from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.engine.port import CF_DEFAULT, Engine
 from tikv_py.failpoints import POINTS
-from tikv_py.raftstore import arrivals, births, codec, damage, deaths, keys, merge, upkeep
+from tikv_py.raftstore import arrivals, births, damage, deaths, keys, merge, upkeep
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings
 from tikv_py.raftstore.consistency import ConsistencyChecks
@@ -383,7 +384,7 @@ class Store:
             wire = self._envelope(peer, target)
             if arrivals.is_initial(message):
                 wire.start_key, wire.end_key = peer.region.start_key, peer.region.end_key
-            wire.message.CopyFrom(codec.message_to_pb(message))
+            wire.message.CopyFrom(eraft.message_to_pb(message))
             if message.msg_type is MsgType.SNAPSHOT:
                 self.snapshots.send(peer, target, wire)
             else:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core_py.codec import eraft
 from core_py.errors import CodecError, DbError
 from core_py.raft.messages import ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType
 from protos.kvproto import debugpb_pb2 as debugpb
@@ -18,7 +19,7 @@ from tikv_py.ctl import options, render
 from tikv_py.debug.escape import BadKeyText, escape, unescape
 from tikv_py.mvcc.keys import data_key
 from tikv_py.mvcc.txn import Modify
-from tikv_py.raftstore import codec, commands, keys
+from tikv_py.raftstore import commands, keys
 
 
 @given(st.binary(max_size=40))
@@ -129,7 +130,7 @@ def test_log_entries_show_their_commands() -> None:
 
     change = ConfChange((ConfChangeSingle(ConfChangeType.ADD_NODE, 9),), b"", ConfChangeTransition.AUTO)
     command = commands.admin_command(some_region(), commands.change_peers([(0, some_region().peers[0])]))
-    data = codec.conf_change_to_bytes(change, command.SerializeToString())
+    data = eraft.conf_change_to_bytes(change, command.SerializeToString())
     conf = eraftpb_pb2.Entry(entry_type=eraftpb_pb2.EntryConfChangeV2, data=data)
     assert render.raft_entry(7, conf)["command"]["admin_request"]["cmd_type"] == "ChangePeerV2"
 

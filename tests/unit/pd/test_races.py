@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 
 from core_py.codec.ts import MAX_LOGICAL
-from core_py.errors import PdError, StorageError, StoreAddressConflict
+from core_py.errors import PdError, StoreAddressConflict
 from core_py.sim.clock import LoopClock
 from core_py.sim.disk import MemoryDisk
 from core_py.sim.loop import run_virtual
 from pd_py.cluster.cluster import AlreadyBootstrapped, Cluster
 from pd_py.cluster.region_tree import RegionTree
-from pd_py.metastore.local import LocalMetaStore
-from pd_py.schedule.controller import REMIND_S, OperatorController
-from pd_py.schedule.operator import Operator, TransferLeader
-from pd_py.schedule.view import PeerView, RegionView, ScheduleOptions
+from pd_py.metastore.errors import OutcomeUnknown
+from pd_py.schedule.options import ScheduleOptions
+from pd_py.schedule.view import PeerView, RegionView
 from pd_py.tso.allocator import TsoAllocator
 from protos.kvproto import metapb_pb2
+from tests.support.metadata import LoneStore
 
 
 class SlowWorkers:
@@ -38,15 +38,8 @@ class SlowWorkers:
 
 
 async def cluster_on(disk: MemoryDisk) -> Cluster:
-    cluster = Cluster(
-        LocalMetaStore(disk, SlowWorkers()),
-        LoopClock(),
-        options=ScheduleOptions(),
-        max_store_down_s=60,
-        send_step=lambda _region, _step: None,
-    )
-    await cluster.load(random.Random(1))
-    return cluster
+    metastore = (await LoneStore.open(disk, SlowWorkers())).fenced()
+    return await Cluster.open(metastore, LoopClock(), random.Random(1), options=ScheduleOptions())
 
 
 def first_region(number: int) -> tuple[metapb_pb2.Store, metapb_pb2.Region]:
@@ -80,7 +73,7 @@ def test_two_stores_that_register_one_address_at_once_are_told_apart() -> None:
     run_virtual(main())
 
 
-def test_ids_never_repeat_when_calls_and_the_patrol_open_windows_at_once() -> None:
+def test_ids_never_repeat_when_calls_and_the_tick_open_windows_at_once() -> None:
     async def main() -> None:
         disk = MemoryDisk()
         cluster = await cluster_on(disk)
@@ -88,9 +81,10 @@ def test_ids_never_repeat_when_calls_and_the_patrol_open_windows_at_once() -> No
         seen: set[int] = set()
         for _ in range(5):
             await cluster.alloc_id(990)
-            _, last, _ = await asyncio.gather(cluster.patrol(), cluster.alloc_id(20), cluster.alloc_id(300))
-            while cluster._next_id < cluster._id_window_end:
-                seen.add(await cluster.alloc_id())
+            _, last, _ = await asyncio.gather(cluster.tick(), cluster.alloc_id(20), cluster.alloc_id(300))
+            while cluster.ids.at_hand:
+                seen.add(cluster.ids.take() or 0)
+            assert cluster.ids.take() is None
             disk = disk.crash()
             cluster = await cluster_on(disk)
             assert last in range(1, 1 << 40)
@@ -102,34 +96,45 @@ def test_ids_never_repeat_when_calls_and_the_patrol_open_windows_at_once() -> No
 def test_a_caller_that_goes_away_takes_no_other_change_with_it() -> None:
     async def main() -> None:
         disk = MemoryDisk()
-        store = LocalMetaStore(disk, SlowWorkers())
+        store = await LoneStore.open(disk, SlowWorkers())
         loop = asyncio.get_running_loop()
         first, second = (loop.create_task(store.write({key: b"1"})) for key in "ab")
         await asyncio.sleep(0.001)
         first.cancel()
-        assert await second == 2
-        assert [store.get(key) for key in "ab"] == [b"1", b"1"], "what was begun is finished, memory equals disk"
-        assert await store.write({"c": b"1"}) == 3
+        await second
+        assert [store.get(key) for key in "ab"] == [b"1", b"1"], "what was begun is finished"
+        await store.write({"c": b"1"})
+        left = disk.crash()
         await store.close()
-        assert LocalMetaStore(disk.crash(), SlowWorkers()).prefix("") == [("a", b"1"), ("b", b"1"), ("c", b"1")]
+        again = await LoneStore.open(left, SlowWorkers())
+        assert again.prefix("") == [("a", b"1"), ("b", b"1"), ("c", b"1")]
+        await again.close()
 
     run_virtual(main())
 
 
-def test_a_journal_that_could_not_be_written_takes_nothing_more() -> None:
+def test_a_log_that_could_not_be_written_ends_the_member() -> None:
     class FullDisk(MemoryDisk):
+        full = False
+
         def append(self, name: str, data: bytes) -> None:
-            super().append(name, data[: len(data) // 2])
-            raise OSError(28, "No space left on device")
+            super().append(name, data[: len(data) // 2] if self.full else data)
+            if self.full:
+                raise OSError(28, "No space left on device")
 
     async def main() -> None:
         disk = FullDisk()
-        store = LocalMetaStore(disk, SlowWorkers())
-        with pytest.raises(StorageError, match="No space left"):
-            await store.write({"a": b"1"})
-        with pytest.raises(StorageError, match="failed before"):
+        store = await LoneStore.open(disk, SlowWorkers())
+        await store.write({"a": b"1"})
+        disk.full = True
+        with pytest.raises(OutcomeUnknown):
             await store.write({"b": b"1"})
-        assert store.prefix("") == []
+        assert [type(failure) for failure in store.failures] == [OSError], "the process is told to end"
+        assert store.prefix("") == [("a", b"1")]
+        left = disk.crash(torn_bytes=1 << 20)
+        again = await LoneStore.open(left)
+        assert again.prefix("") == [("a", b"1")], "half a record is cut off"
+        await again.close()
 
     run_virtual(main())
 
@@ -167,21 +172,12 @@ def test_a_reported_split_keeps_leaders_and_never_undoes_news() -> None:
     run_virtual(main())
 
 
-def test_a_lost_command_is_told_again() -> None:
-    controller = OperatorController()
-    operator = Operator("move", 1, 1, 1, (TransferLeader(1, 2),))
-    controller.add(operator, 0.0)
-    assert controller.due_again(REMIND_S / 2) == []
-    assert controller.due_again(REMIND_S) == [operator]
-    assert controller.due_again(REMIND_S) == []
-
-
 def test_bootstrap_needs_one_region_over_all_keys() -> None:
     async def main() -> None:
         cluster = await cluster_on(MemoryDisk())
         store, region = first_region(1)
         region.end_key = b"m"
-        with pytest.raises(PdError, match="one region over all keys"):
+        with pytest.raises(PdError, match="must all be empty for bootstrap"):
             await cluster.bootstrap(store, region)
 
     run_virtual(main())

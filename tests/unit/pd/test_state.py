@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from core_py.codec.ts import MAX_LOGICAL, physical_ms
 from core_py.errors import StorageError
-from core_py.runtime.workers import InlineWorkers
 from core_py.sim.disk import MemoryDisk
 from pd_py.cluster.region_tree import RegionTree
 from pd_py.cluster.stores import StoreNotFound, Stores
 from pd_py.metastore import journal
-from pd_py.metastore.local import JOURNAL, LocalMetaStore
+from pd_py.metastore.durable_log import LOG_FILE
 from pd_py.schedule.view import PeerView, RegionView
 from pd_py.tso.allocator import TsoAllocator
 from protos.kvproto import metapb_pb2
+from tests.support.metadata import LoneStore
 
 events = st.lists(
     st.one_of(
@@ -73,15 +73,19 @@ def test_damage_in_the_middle_of_a_journal_is_refused() -> None:
 
 async def test_metadata_survives_power_loss_only_when_acknowledged() -> None:
     disk = MemoryDisk()
-    store = LocalMetaStore(disk, InlineWorkers())
+    store = await LoneStore.open(disk)
+    before = disk.syncs
     await asyncio.gather(*(store.write({f"/k{i}": b"%d" % i}) for i in range(10)))
     await store.write({"/k3": None, "/k4": b"new"})
-    disk.append(JOURNAL, b"half a rec")
-    again = LocalMetaStore(disk.crash(torn_bytes=5), InlineWorkers())
+    assert disk.syncs <= before + 4, "concurrent writes share a sync"
+    disk.append(LOG_FILE, b"half a rec")
+    left = disk.crash(torn_bytes=5)
+    await store.close()
+    again = await LoneStore.open(left)
     assert again.get("/k3") is None
     assert again.get("/k4") == b"new"
     assert [key for key, _ in again.prefix("/k")] == [f"/k{i}" for i in range(10) if i != 3]
-    assert disk.syncs <= 4, "concurrent writes share a sync"
+    await again.close()
 
 
 boundary = st.integers(0, 12)

@@ -25,6 +25,16 @@ def test_ports_are_the_public_ones_plus_the_offset() -> None:
     assert len(ports) == len(set(ports))
 
 
+def test_pd_members_know_each_other_and_servers_know_them_all() -> None:
+    plan = make_plan(Options(pd=3, data_dir=Path("d")))
+    assert plan.pd_address == "127.0.0.1:2379,127.0.0.1:2382,127.0.0.1:2385"
+    clusters = {i.arguments[i.arguments.index("--initial-cluster") + 1] for i in plan.by_role("pd")}
+    assert clusters == {"pd-0=http://127.0.0.1:2380,pd-1=http://127.0.0.1:2383,pd-2=http://127.0.0.1:2386"}
+    assert plan.pd_address in plan.by_role("kv")[0].arguments
+    ports = [port for instance in plan.instances for port in instance.ports]
+    assert len(ports) == len(set(ports))
+
+
 def test_generated_configurations_are_valid_for_their_servers() -> None:
     plan = make_plan(Options(data_dir=Path("d"), kv_config={"raftstore": {"raft-log-gc-threshold": 7}}))
     kinds = {"pd": PdConfig, "kv": TikvConfig, "db": TidbConfig}
@@ -47,7 +57,7 @@ def test_few_stores_mean_one_replica_unless_the_user_says_otherwise() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [Options(pd=3), Options(kv=0), Options(kv=99), Options(db=-1), Options(port_offset=-5)]
+    "options", [Options(pd=2), Options(kv=0), Options(kv=99), Options(db=-1), Options(port_offset=-5)]
 )
 def test_impossible_wishes_are_refused(options: Options) -> None:
     with pytest.raises(ConfigError):

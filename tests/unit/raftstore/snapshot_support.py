@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 
+from core_py.codec import eraft
 from core_py.raft.messages import Message, MsgType, Snapshot, SnapshotMeta
 from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tests.unit.raftstore.support import LEADER_TERM, OTHER, Bench, first_region
 from tikv_py.engine.memory import MemoryEngine
 from tikv_py.engine.port import DATA_CFS, Pair, Range
-from tikv_py.raftstore import codec, snapshot
+from tikv_py.raftstore import snapshot
 
 
 def chunks(families: Mapping[str, list[Pair]]) -> list[bytes]:
@@ -29,7 +30,7 @@ def snapshot_message(
 ) -> serverpb.RaftMessage:
     """A snapshot of the leader on store 2; `size` is announced."""
     data = serverpb.RaftSnapshotData(region=region, version=2, file_size=size).SerializeToString()
-    meta = SnapshotMeta(index, LEADER_TERM, codec.conf_state_of_peers(region.peers))
+    meta = SnapshotMeta(index, LEADER_TERM, eraft.conf_state_of_peers(region.peers))
     sender = next(peer.id for peer in region.peers if peer.store_id == OTHER)
     wire = one.message(Message(MsgType.SNAPSHOT, peer_id, sender, LEADER_TERM, snapshot=Snapshot(meta, data)))
     wire.region_id, wire.to_peer.id, wire.from_peer.id = region.id, peer_id, sender

@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from core_py.codec import eraft
 from core_py.ports import Transport, Workers
 from core_py.raft.messages import Entry, EntryType, Message, MsgType, StateRole
 from core_py.runtime.workers import InlineWorkers
@@ -16,7 +17,7 @@ from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.engine.memory import MemoryEngine
 from tikv_py.engine.port import CF_DEFAULT, CF_RAFT
-from tikv_py.raftstore import codec, keys
+from tikv_py.raftstore import keys
 from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.peer_storage import initial_apply_state, region_state_bytes
@@ -101,7 +102,7 @@ class Bench:
 
     def message(self, message: Message, **fields: object) -> serverpb.RaftMessage:
         """A message of peer 12 on store 2."""
-        wire = serverpb.RaftMessage(region_id=REGION, message=codec.message_to_pb(message))
+        wire = serverpb.RaftMessage(region_id=REGION, message=eraft.message_to_pb(message))
         wire.from_peer.id, wire.from_peer.store_id = 12, OTHER
         wire.to_peer.id, wire.to_peer.store_id = 11, STORE
         wire.region_epoch.conf_ver, wire.region_epoch.version = 1, 1

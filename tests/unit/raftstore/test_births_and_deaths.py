@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from core_py.codec import eraft
 from core_py.raft.messages import (
     ConfChange,
     ConfChangeSingle,
@@ -25,7 +26,7 @@ from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tests.unit.raftstore.support import LEADER_TERM, REGION, Bench, bench, engines_with, first_region
 from tikv_py.engine.memory import MemoryEngine
 from tikv_py.engine.port import CF_DEFAULT, CF_RAFT
-from tikv_py.raftstore import codec, commands, keys
+from tikv_py.raftstore import commands, keys
 from tikv_py.raftstore.peer_storage import (
     PeerStorage,
     initial_apply_state,
@@ -47,7 +48,7 @@ def removal(region: metapb_pb2.Region, peer_id: int, store_id: int) -> bytes:
     peer = metapb_pb2.Peer(id=peer_id, store_id=store_id)
     request = commands.change_peers([(eraftpb_pb2.RemoveNode, peer)])
     change = ConfChange((ConfChangeSingle(ConfChangeType.REMOVE_NODE, peer_id),), b"", ConfChangeTransition.AUTO)
-    return codec.conf_change_to_bytes(change, commands.admin_command(region, request).SerializeToString())
+    return eraft.conf_change_to_bytes(change, commands.admin_command(region, request).SerializeToString())
 
 
 async def remove_self(one: Bench) -> None:

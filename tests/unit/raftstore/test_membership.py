@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from core_py.codec.eraft import conf_state_of_peers
 from protos.kvproto import eraftpb_pb2, metapb_pb2
 from protos.kvproto import raft_cmdpb_pb2 as cmdpb
 from tests.unit.raftstore.support import first_region
-from tikv_py.raftstore.codec import conf_state_of_peers
 from tikv_py.raftstore.region import AdminRefused, change_peers
 
 

@@ -1,4 +1,4 @@
-"""Between the Raft core's values and eraftpb, at the edge of the store."""
+"""Between the Raft core's values and eraftpb, at the edge of whoever runs a node."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""PD's key-value state."""
