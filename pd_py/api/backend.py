@@ -66,16 +66,18 @@ class RegionSource(Protocol):
 class ClusterPort(RegionSource, Protocol):
     """The cluster at the leading member."""
 
-    options: ScheduleOptions
+    @property
+    def options(self) -> ScheduleOptions:
+        """The settings in effect."""
+        ...
 
     @property
     def bootstrapped(self) -> bool:
         """Whether there is a first store."""
         ...
 
-    @property
-    def bootstrapped_at_ms(self) -> int:
-        """When that was, Unix milliseconds; 0 when it is not known."""
+    def status(self) -> Mapping[str, Any]:
+        """`raft_bootstrap_time_ms` (Unix milliseconds, 0 before), `is_initialized`, `replication_status`."""
         ...
 
     def regions_in(self, state: str) -> Sequence[RegionView]:

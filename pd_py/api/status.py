@@ -48,14 +48,13 @@ async def of_cluster(request: web.Request) -> web.StreamResponse:
 
 async def cluster_status(request: web.Request) -> web.StreamResponse:
     """GET /cluster/status."""
-    leader = request.app[BACKEND].leader()
-    found = None if leader is None else leader.cluster
-    began_ms = 0 if found is None or not found.bootstrapped else found.bootstrapped_at_ms
+    found = services(request).cluster.status()
+    began_ms = found["raft_bootstrap_time_ms"]
     return answer(
         {
             "raft_bootstrap_time": go_text.timestamp(began_ms) if began_ms else go_text.ZERO_TIME,
-            "is_initialized": found is not None and found.bootstrapped and found.region_total() > 1,
-            "replication_status": "",
+            "is_initialized": found["is_initialized"],
+            "replication_status": found["replication_status"],
         }
     )
 
