@@ -55,7 +55,9 @@ class Wish:
     also: tuple[int, ...] = ()
     """Further stores that may take the leadership."""
     light: bool = False
-    """Part of a scattering: costs nothing of the stores' limits."""
+    """Part of a scattering: additions cost nothing of the stores' limits."""
+    light_removal: bool = False
+    """Removals neither."""
     force_leader: bool = False
     """Take the leader even if its store does not want leaders."""
     prefer: Mapping[int, int] = field(default_factory=dict)
@@ -106,7 +108,7 @@ class _Plan:
 
     def remove_one(self, peer: PeerView) -> None:
         """Take a replica away."""
-        self.steps.append(RemovePeer(peer.store_id, peer.peer_id, self.wish.light))
+        self.steps.append(RemovePeer(peer.store_id, peer.peer_id, self.wish.light_removal))
         del self.current[peer.store_id]
         self.kind |= OpKind.REGION
 

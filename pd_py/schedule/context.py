@@ -12,7 +12,7 @@ from functools import cached_property
 from core_py.ports import Random
 from pd_py.schedule.influence import Influence
 from pd_py.schedule.limits import LimitType, StoreLimits
-from pd_py.schedule.operator import OpKind
+from pd_py.schedule.operator import Operator, OpKind
 from pd_py.schedule.options import ScheduleOptions
 from pd_py.schedule.placement.fit import RegionFit, fit_region
 from pd_py.schedule.placement.manager import RuleManager
@@ -63,6 +63,12 @@ class Context:
     def influence(self) -> Influence:
         """What runs will do to the stores."""
         return self._influence()
+
+    def note_added(self, operator: Operator) -> None:
+        """An operator was added in this round: count it for the decisions that follow."""
+        region = self.view.region(operator.region_id)
+        if region is not None and "influence" in self.__dict__:
+            self.influence.add(operator.influence(region))
 
     @cached_property
     def stores(self) -> Mapping[int, StoreView]:

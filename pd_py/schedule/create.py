@@ -129,6 +129,7 @@ def move_region(
     *,
     leader: int = 0,
     light: bool = False,
+    light_removal: bool = False,
     force_leader: bool = False,
 ) -> Operator:
     """All replicas as wanted: store to role."""
@@ -142,6 +143,7 @@ def move_region(
         {store_id: role.peer_role for store_id, role in roles.items()},
         leader or (leaders[0] if leaders else 0),
         light=light,
+        light_removal=light_removal,
         force_leader=force_leader,
         prefer={store_id: ranks[role] for store_id, role in roles.items()},
     )

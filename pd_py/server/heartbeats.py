@@ -11,9 +11,10 @@ from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
 from pd_py.cluster.cluster import Cluster
 from pd_py.cluster.convert import peer_pb
-from pd_py.schedule.operator import AddLearner, PromoteLearner, RemovePeer, Step, TransferLeader
-from pd_py.schedule.view import PeerView, RegionView, Role
-from protos.kvproto import eraftpb_pb2, metapb_pb2, pdpb_pb2
+from pd_py.cluster.step_command import step_command
+from pd_py.schedule.operator import Step
+from pd_py.schedule.view import RegionView
+from protos.kvproto import metapb_pb2, pdpb_pb2
 
 OUTBOX_MAX = 4096  # commands waiting for one store; the oldest are dropped, the patrol repeats them
 
@@ -39,6 +40,8 @@ class HeartbeatStreams:
         if outbox is None or leader is None:
             return
         response = step_command(region, step)
+        if response is None:
+            return
         response.header.cluster_id = self.cluster.cluster_id
         response.region_id = region.region_id
         response.region_epoch.CopyFrom(metapb_pb2.RegionEpoch(conf_ver=region.conf_ver, version=region.version))
@@ -97,25 +100,3 @@ def _finish(outbox: asyncio.Queue[pdpb_pb2.RegionHeartbeatResponse | None]) -> N
     if outbox.full():
         outbox.get_nowait()
     outbox.put_nowait(None)
-
-
-def step_command(region: RegionView, step: Step) -> pdpb_pb2.RegionHeartbeatResponse:
-    """A step as the leader is told it."""
-    response = pdpb_pb2.RegionHeartbeatResponse()
-    if isinstance(step, AddLearner):
-        _change_peer(response, eraftpb_pb2.AddLearnerNode, PeerView(step.peer_id, step.store_id, Role.LEARNER))
-    elif isinstance(step, PromoteLearner):
-        _change_peer(response, eraftpb_pb2.AddNode, PeerView(step.peer_id, step.store_id))
-    elif isinstance(step, RemovePeer):
-        _change_peer(response, eraftpb_pb2.RemoveNode, PeerView(step.peer_id, step.store_id))
-    elif isinstance(step, TransferLeader):
-        target = region.on_store(step.to_store_id)
-        response.transfer_leader.SetInParent()
-        if target is not None:
-            response.transfer_leader.peer.CopyFrom(peer_pb(target))
-    return response
-
-
-def _change_peer(response: pdpb_pb2.RegionHeartbeatResponse, kind: eraftpb_pb2.ConfChangeType, peer: PeerView) -> None:
-    response.change_peer.change_type = kind
-    response.change_peer.peer.CopyFrom(peer_pb(peer))

@@ -1,4 +1,4 @@
-"""Joint-state checker: a region that nothing leads out of its joint state is led out. The first of all: nothing else works there."""
+"""Joint-state checker: a region that nothing leads out of its joint state is led out. It goes first: nothing else works there."""
 
 from __future__ import annotations
 
