@@ -143,8 +143,10 @@ class OperatorInfo:
     region_id: int
     conf_ver: int
     version: int
-    kind: str
+    kind: int
+    """The public flags."""
     status: str
+    """The name in pdpb.OperatorStatus."""
     timeout_s: float
 
 

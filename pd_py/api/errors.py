@@ -23,6 +23,11 @@ class InvalidInput(ApiError):
         super().__init__(400, {"code": "input", "msg": message, "data": None})
 
 
+ADD_OPERATOR = "PD:operator:ErrAddOperator"
+ADD_OPERATOR_TEXT = "failed to add operator, maybe already have one"
+"""The one text that the public server gives this code to; other refusals of operators have none."""
+
+
 def text_of(code: str, message: str) -> str:
     """How the public server writes an error that has a code."""
     return f"[{code}]{message}"
@@ -30,7 +35,8 @@ def text_of(code: str, message: str) -> str:
 
 def text_of_error(error: DbError) -> str:
     """The same of one of our errors; codes that the public server does not have are left out."""
-    return text_of(error.code, error.message) if error.code.count(":Err") else error.message
+    has_code = ":Err" in error.code and (error.code != ADD_OPERATOR or error.message == ADD_OPERATOR_TEXT)
+    return text_of(error.code, error.message) if has_code else error.message
 
 
 NOT_BOOTSTRAPPED = text_of("PD:cluster:ErrNotBootstrapped", "TiKV cluster not bootstrapped, please start TiKV first")

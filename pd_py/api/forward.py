@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import ssl
 
 import aiohttp
@@ -61,7 +62,7 @@ class HttpForwarder:
             )
         target = URL(url + request.raw_path, encoded=True)
         async with self._session.request(
-            request.method, target, headers=headers, data=body or None, allow_redirects=False
+            request.method, target, headers=headers, data=io.BytesIO(body) if body else None, allow_redirects=False
         ) as found:
             response = web.StreamResponse(status=found.status)
             for key, value in found.headers.items():

@@ -58,6 +58,13 @@ def timestamp(unix_ms: int) -> str:
     return text + (f".{rest:03d}".rstrip("0") if rest else "") + "Z"
 
 
+def moment(unix_ms: int) -> str:
+    """Unix milliseconds as Go prints a time in UTC; the zero time for 0."""
+    if not unix_ms:
+        return "0001-01-01 00:00:00 +0000 UTC"
+    return timestamp(unix_ms).replace("T", " ").replace("Z", " +0000 UTC")
+
+
 def of_message(message: Message) -> dict[str, Any]:
     """A protobuf message as the Go struct's JSON: fields that are set, in the order of their numbers."""
     out: dict[str, Any] = {}

@@ -15,6 +15,7 @@ from pd_py.api.region_actions import MAX_SCATTER, retries
 from pd_py.api.requests import answer, body_object, from_hex, identities, path_uint64, query, query_text
 from pd_py.api.requests import integer as parse_integer
 
+STATUS_NUMBERS = {"RUNNING": 1, "SUCCESS": 2, "CANCEL": 3, "REPLACE": 4, "TIMEOUT": 6}
 BAD_REQUEST = "PD:operator:BadRequest"
 
 
@@ -26,7 +27,7 @@ def _object(operator: OperatorInfo) -> dict[str, Any]:
         "region_epoch": {"conf_ver": operator.conf_ver, "version": operator.version},
         "kind": operator.kind,
         "timeout": go_text.duration(operator.timeout_s),
-        "status": operator.status,
+        "status": STATUS_NUMBERS.get(operator.status, 0),
     }
 
 
