@@ -6,10 +6,12 @@ between, and what was read before is old. So everything that a leader does goes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pd_py.metastore.errors import NotLeader
+from pd_py.metastore.kv.state import KvState
 from pd_py.metastore.replicated import ReplicatedStore
+from protos.private import metastore_pb2
 
 
 class FencedStore:
@@ -28,6 +30,21 @@ class FencedStore:
         """Raise NotLeader unless the term's leadership holds now."""
         if not self.is_valid:
             raise NotLeader("not leader")
+
+    @property
+    def kv(self) -> KvState:
+        """The leader's copy: it holds every acknowledged change."""
+        return self._store.kv
+
+    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` after each batch of changes; returns how to end it."""
+        return self._store.subscribe(listener)
+
+    async def execute(self, command: metastore_pb2.Command) -> metastore_pb2.Result:
+        """Make a change in this term, or none. Raises NotLeader, ProposalLost, OutcomeUnknown."""
+        if self._store.term != self.term:
+            raise NotLeader("not leader")
+        return await self._store.execute_here(command)
 
     def get(self, key: str) -> bytes | None:
         """The value of a key, or None."""

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from google.protobuf.message import DecodeError
+
 from core_py.codec import eraft
 from core_py.errors import StorageError
 from core_py.ports import Disk, Workers
@@ -57,8 +59,13 @@ class DurableLog(MemoryStorage):
     def _load(self) -> None:
         data = self._disk.read(LOG_FILE) or b""
         payloads, valid = journal.decode(data)
-        for payload in payloads:
-            self._take(metaraft_pb2.LogRecord.FromString(payload))
+        if data and not payloads:  # the first record is there in whole from the moment the file is
+            raise StorageError(f"{LOG_FILE} is damaged or no log at all; remove this member and join it anew")
+        try:
+            for payload in payloads:
+                self._take(metaraft_pb2.LogRecord.FromString(payload))
+        except DecodeError as error:
+            raise StorageError(f"{LOG_FILE} holds a record that is not what a member writes: {error}") from error
         if valid < len(data):
             self._disk.replace(LOG_FILE, data[:valid])
         self.size_bytes = valid

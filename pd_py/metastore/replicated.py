@@ -107,6 +107,10 @@ class ReplicatedStore:
         """See the port."""
         return await self._execute(metaraft_pb2.ProposeRequest(command=command))
 
+    async def execute_here(self, command: metastore_pb2.Command) -> metastore_pb2.Result:
+        """Make a change, only if this member leads. Raises NotLeader, ProposalLost, OutcomeUnknown."""
+        return await self._propose_here(metaraft_pb2.Proposal(command=command))
+
     async def change_member(self, change: metaraft_pb2.MemberChange) -> None:
         """Change a member, at or through the leader. Raises MemberRefused and the errors of `write`."""
         result = await self._execute(metaraft_pb2.ProposeRequest(member_change=change))

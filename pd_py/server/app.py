@@ -15,12 +15,16 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry
 
 from core_py.errors import ConfigError, DbError, invariant
-from core_py.ports import Clock, Disk, Listener, Random, Transport, Workers
+from core_py.ports import Channel, Clock, Disk, Listener, Random, Service, Transport, Workers
 from core_py.raft.messages import Message
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
 from pd_py.cluster.cluster import Cluster
+from pd_py.etcd import cluster, kv, lease, maintenance, meta_storage, watch
+from pd_py.etcd.lessor import Lessor
+from pd_py.etcd.member import EtcdMember
 from pd_py.member import identity
+from pd_py.member.changes import MemberChanges
 from pd_py.member.fenced import FencedStore
 from pd_py.member.leadership import Leadership
 from pd_py.member.roster import Roster
@@ -69,6 +73,7 @@ class PdServer:
         self._links: Links | None = None
         self._led = asyncio.Event()
         self.store: ReplicatedStore
+        self.changes: MemberChanges
         self.directory: MemberDirectory
         self.address = ""
 
@@ -84,8 +89,9 @@ class PdServer:
         own = await identity.establish(config.birth, self._disk, log, self._transport)
         await self._start_replica(log, own)
         self.directory = MemberDirectory(self.store)
+        self.changes = MemberChanges(self.store, self._rng)
         service = self._service = PdService(self.directory, self._metrics)
-        listener = await self._transport.serve(config.listen_address, service.services())
+        listener = await self._transport.serve(config.listen_address, [*service.services(), *self._etcd_services()])
         self._listeners.append(listener)
         self.address = listener.address
         roster = Roster(
@@ -96,10 +102,35 @@ class PdServer:
         self._scope.spawn(roster.promote_learners(), name="promote members")
         self._scope.spawn(Leadership(self.store, self._begin_session).run(), name="leadership")
         get_logger().info("pd is serving", address=self.address, member=own.member_id)
+        await self.store.replica.applied_to(log.hard_state.commit)  # only then the configuration is the newest
         if self.store.replica.node.is_alone:
             async with asyncio.timeout(ALONE_TIMEOUT_S):
                 await self._led.wait()
                 await roster.published.wait()
+
+    def _etcd_services(self) -> list[Service]:
+        member = EtcdMember(self.store, self.changes)
+        watches = watch.WatchService(member, self._clock)
+
+        def lessor() -> Lessor | None:
+            session = self.directory.session
+            return None if session is None else session.lessor
+
+        return [
+            kv.service(member),
+            watch.service(watches),
+            lease.service(member, lessor, self._leader_channel, self._rng),
+            cluster.service(member),
+            maintenance.service(member),
+            meta_storage.service(member, watches, lambda: self.directory.cluster_id),
+        ]
+
+    def _leader_channel(self) -> Channel | None:
+        """The connection to the leader's client address; None when this member leads, or nobody is known to."""
+        leader = self.store.leader()
+        if leader is None or leader.id == self.store.member_id or not leader.client_address or self._links is None:
+            return None
+        return self._links.channel(leader.client_address)
 
     async def _start_replica(self, log: DurableLog, own: identity.Identity) -> None:
         early = MemberTable()

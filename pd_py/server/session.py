@@ -14,6 +14,7 @@ from core_py.ports import Clock, Random
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
 from pd_py.cluster.cluster import Cluster
+from pd_py.etcd.lessor import Lessor
 from pd_py.member.fenced import FencedStore
 from pd_py.schedule.view import ScheduleOptions
 from pd_py.server.config import PdConfig
@@ -56,6 +57,8 @@ class LeaderSession:
             send_step=self.streams.send_step,
         )
         self.streams.cluster = self.cluster
+        self._began = False
+        self.lessor: Lessor
         self.tso: TsoService
 
     async def begin(self) -> None:
@@ -65,6 +68,9 @@ class LeaderSession:
         events = around.metrics.tso_events
         self.tso = TsoService(self.store, self.cluster.prefix, around.clock, lambda event: events.labels(event).inc())
         await self.tso.begin()
+        self.lessor = Lessor(self.store, around.clock)
+        self._began = True
+        self._scope.spawn(self.lessor.run(), name="leases")
         schedule = around.config.schedule
         self._scope.spawn(self.tso.run(), name="tso")
         self._scope.spawn(self._patrol(float(schedule.patrol_region_interval)), name="patrol")
@@ -93,4 +99,6 @@ class LeaderSession:
         """Stop."""
         self._on_close()
         self.streams.close()
+        if self._began:
+            self.lessor.close()
         await self._scope.close()

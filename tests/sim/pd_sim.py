@@ -13,44 +13,25 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
-
-from prometheus_client import CollectorRegistry
 
 from core_py.errors import DbError
 from core_py.ports import methods_of
-from core_py.runtime.config import Seconds
-from core_py.sim.clock import PausingClock
-from core_py.sim.disk import MemoryDisk
 from core_py.sim.loop import run_virtual
-from core_py.sim.network import MemoryNetwork
 from core_py.sim.workers import DelayedWorkers
 from pd_py.server.app import PdServer
-from pd_py.server.config import PdConfig
 from protos.kvproto import pdpb_pb2
 from protos.private import metastore_pb2
-from tests.sim.faults import SeededFault
 from tests.sim.trace import Trace
 from tests.sim.world import Options, Outcome, SeedFailed
+from tests.support.pd_cluster import NAMES, PdCluster, PdMember
 
 METHODS = methods_of(pdpb_pb2.DESCRIPTOR.services_by_name["PD"])
-NAMES = ("pd1", "pd2", "pd3")
 SYNC_S = 0.004
 RECOVERY_S = 10.0
 CALL_S = 2.0
 OPTIONS = Options("pd", run_s=10.0, pace_s=0.8)
-
-
-@dataclass
-class Member:
-    """One member with its disk and clock, and the server while it runs."""
-
-    name: str
-    disk: MemoryDisk = field(default_factory=MemoryDisk)
-    clock: PausingClock = field(default_factory=PausingClock)
-    workers: DelayedWorkers | None = None
-    server: PdServer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,70 +45,31 @@ class Given:
     member: str
 
 
-class PdWorld:
+class PdWorld(PdCluster):
     """The members, their surroundings and what clients saw of them."""
 
     def __init__(self, seed: int, options: Options) -> None:
-        self.rng = random.Random(seed)
-        self.fault = SeededFault(random.Random(self.rng.random()))
-        self.network = MemoryNetwork(self.fault)
+        workers_rng = random.Random(seed + 1)
+        super().__init__(
+            NAMES, seed=seed, make_workers=lambda: DelayedWorkers(random.Random(workers_rng.random()), SYNC_S)
+        )
         self.trace = Trace(options.echo)
-        self.members = {name: Member(name) for name in NAMES}
         self.given: list[Given] = []
         self.ids: dict[int, str] = {}
         self.acknowledged: dict[str, int] = {}
         self.reads = 0
         self.faults: list[str] = []
-        self.failure: BaseException | None = None
 
-    def failed(self, error: BaseException) -> None:
-        if self.failure is None:
-            self.failure = error
+    async def start(self, name: str) -> PdServer:
+        """See `PdCluster`."""
+        server = await super().start(name)
+        self.trace.note("up", where=name)
+        return server
 
-    async def start(self, member: Member) -> None:
-        member.workers = DelayedWorkers(random.Random(self.rng.random()), SYNC_S)
-        config = PdConfig(
-            name=member.name,
-            client_urls=f"http://{member.name}:2379",
-            peer_urls=f"http://{member.name}:2380",
-            initial_cluster=",".join(f"{name}=http://{name}:2380" for name in NAMES),
-            tick_interval=Seconds(0.05),
-            election_interval=Seconds(0.5),
-        )
-        member.server = PdServer(
-            config,
-            transport=self.network.transport(member.name),
-            disk=member.disk,
-            workers=member.workers,
-            clock=member.clock,
-            rng=random.Random(self.rng.random()),
-            registry=CollectorRegistry(),
-            on_failure=self.failed,
-        )
-        self.fault.dead.discard(member.name)
-        await member.server.start()
-        self.trace.note("up", where=member.name)
-
-    async def kill(self, member: Member, torn_bytes: int) -> None:
-        """Lose power: nothing it says from now on is heard, and what it had not synced is gone but for a torn end."""
-        server, member.server = member.server, None
-        assert server is not None
-        self.fault.dead.add(member.name)
-        left = member.disk.crash(torn_bytes)
-        await server.stop()
-        member.disk = left
-        self.trace.note("killed", where=member.name)
-
-    def serving(self) -> list[str]:
-        """The members that would give a timestamp now."""
-        found = []
-        for member in self.members.values():
-            if member.server is None or self.fault.stands(member.name):
-                continue
-            session = member.server.directory.session
-            if session is not None and session.store.is_valid:
-                found.append(member.name)
-        return found
+    async def kill(self, name: str, torn_bytes: int = 0) -> None:
+        """See `PdCluster`."""
+        await super().kill(name, torn_bytes)
+        self.trace.note("killed", where=name)
 
     # ---- clients ----
 
@@ -214,7 +156,7 @@ class PdWorld:
             except DbError:
                 continue
 
-    def _stands(self, member: Member) -> bool:
+    def _stands(self, member: PdMember) -> bool:
         return self.fault.stands(member.name)
 
     async def watch(self) -> None:
@@ -265,41 +207,41 @@ async def disturb(world: PdWorld, run_s: float, pace_s: float) -> None:
     for member in world.members.values():
         member.clock.skew_ms = max(member.clock.skew_ms, -2000)
         if member.server is None:
-            await world.start(member)
-        elif member.workers is not None:
+            await world.start(member.name)
+        elif isinstance(member.workers, DelayedWorkers):
             member.workers.max_s = SYNC_S
 
 
-async def kill(world: PdWorld, member: Member, rng: random.Random) -> None:
+async def kill(world: PdWorld, member: PdMember, rng: random.Random) -> None:
     if member.server is not None:
-        await world.kill(member, rng.choice((0, 0, rng.randrange(1, 60))))
+        await world.kill(member.name, rng.choice((0, 0, rng.randrange(1, 60))))
         await asyncio.sleep(rng.random() * 2)
-        await world.start(member)
+        await world.start(member.name)
 
 
-async def kill_all(world: PdWorld, _member: Member, rng: random.Random) -> None:
+async def kill_all(world: PdWorld, _member: PdMember, rng: random.Random) -> None:
     if rng.random() < 0.5:
         return
     for one in world.members.values():
         if one.server is not None:
-            await world.kill(one, 0)
+            await world.kill(one.name)
     for one in world.members.values():
-        await world.start(one)
+        await world.start(one.name)
 
 
-async def pause(world: PdWorld, member: Member, rng: random.Random) -> None:
+async def pause(world: PdWorld, member: PdMember, rng: random.Random) -> None:
     seconds = rng.choice((0.3, 1.0, 3.0)) * (0.5 + rng.random())
     member.clock.pause(seconds)
     world.fault.stands_until[member.name] = asyncio.get_running_loop().time() + seconds
 
 
-async def isolate(world: PdWorld, member: Member, rng: random.Random) -> None:
+async def isolate(world: PdWorld, member: PdMember, rng: random.Random) -> None:
     world.fault.isolate(member.name)
     await asyncio.sleep(rng.random() * 2)
     world.fault.cuts.clear()
 
 
-async def part_from_members(world: PdWorld, member: Member, rng: random.Random) -> None:
+async def part_from_members(world: PdWorld, member: PdMember, rng: random.Random) -> None:
     """Clients still reach it; the other members do not."""
     others = frozenset(name for name in NAMES if name != member.name)
     world.fault.part(frozenset((member.name,)), others, both=rng.random() < 0.5)
@@ -307,22 +249,22 @@ async def part_from_members(world: PdWorld, member: Member, rng: random.Random) 
     world.fault.cuts.clear()
 
 
-async def jump(_world: PdWorld, member: Member, rng: random.Random) -> None:
+async def jump(_world: PdWorld, member: PdMember, rng: random.Random) -> None:
     member.clock.skew_ms += rng.choice((-1, 1)) * rng.choice((50, 1000, 10_000, 60_000))
 
 
-async def slow_disk(world: PdWorld, member: Member, rng: random.Random) -> None:
-    if member.workers is not None:
+async def slow_disk(world: PdWorld, member: PdMember, rng: random.Random) -> None:
+    if isinstance(member.workers, DelayedWorkers):
         member.workers.max_s = rng.choice((0.05, 0.5))
         await asyncio.sleep(rng.random())
         member.workers.max_s = SYNC_S
 
 
-async def drift(_world: PdWorld, member: Member, rng: random.Random) -> None:
+async def drift(_world: PdWorld, member: PdMember, rng: random.Random) -> None:
     member.clock.set_rate(rng.choice((0.95, 1.0, 1.05)))
 
 
-async def transfer(world: PdWorld, member: Member, rng: random.Random) -> None:
+async def transfer(world: PdWorld, member: PdMember, rng: random.Random) -> None:
     if member.server is not None and member.server.store.is_leader:
         others = [one.id for one in member.server.store.members() if one.id != member.server.store.member_id]
         member.server.store.replica.transfer_leader(rng.choice(others))
@@ -332,7 +274,7 @@ ACTIONS = (kill, kill, kill_all, pause, pause, isolate, part_from_members, jump,
 
 
 async def _run(world: PdWorld, options: Options) -> None:
-    await asyncio.gather(*(world.start(member) for member in world.members.values()))
+    await world.start_all()
     async with asyncio.TaskGroup() as group:
         clients = [group.create_task(world.timestamps(f"client{number}")) for number in range(4)]
         clients += [group.create_task(world.numbers("taker")), group.create_task(world.watch())]
@@ -348,11 +290,9 @@ async def _run(world: PdWorld, options: Options) -> None:
         await asyncio.sleep(0.5)
         for client in clients:
             client.cancel()
-    for member in world.members.values():
-        if member.server is not None:
-            await member.server.stop()
-    if world.failure is not None:
-        raise world.failure
+    await world.stop()
+    for failure in world.failures.values():
+        raise failure
     world.check_timestamps()
 
 

@@ -5,6 +5,7 @@ Invariants: a key belongs to the lease that its newest version names, and to no 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pd_py.metastore.kv.errors import LeaseExists, LeaseNotFound, LeaseTtlTooLarge
@@ -42,6 +43,10 @@ class LeaseTable:
     def all(self) -> list[Lease]:
         """All leases, by id."""
         return [self._by_id[lease_id] for lease_id in sorted(self._by_id)]
+
+    def newest_first(self) -> Iterator[Lease]:
+        """All leases, the last granted first. A restored table is in the order of ids."""
+        return reversed(self._by_id.values())
 
     def grant(self, lease_id: int, ttl_s: int) -> Lease:
         """A new lease. Raises LeaseNotFound for id 0, LeaseExists, LeaseTtlTooLarge."""

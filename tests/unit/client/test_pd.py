@@ -57,6 +57,21 @@ def test_timestamps_are_coalesced_unique_and_in_order() -> None:
     with_pd(body)
 
 
+def test_many_timestamps_at_once_are_one_wish_among_others() -> None:
+    async def body(_pd: FakePd, client: PdClient) -> None:
+        wishes = (1, 5000, 7, 5000, 100_000, 3)
+        got = await asyncio.gather(*(client.timestamps(count) for count in wishes))
+        assert [len(one) for one in got] == list(wishes)
+        flat = [ts for one in got for ts in one]
+        assert flat == sorted(set(flat))
+        assert await client.timestamp() > flat[-1]
+        for count in (0, -1, 100_001):
+            with pytest.raises(ValueError, match="can be had"):
+                await client.timestamps(count)
+
+    with_pd(body)
+
+
 def test_leader_change_in_mid_stream() -> None:
     async def body(pd: FakePd, client: PdClient) -> None:
         first = await client.timestamp()

@@ -94,7 +94,16 @@ class PdClient:
 
     async def timestamp(self, budget_s: float = BUDGET_S) -> int:
         """A new timestamp. Raises TsoUnavailable."""
-        return await self._tso.timestamp(budget_s)
+        return (await self._tso.timestamps(1, budget_s))[0]
+
+    async def timestamps(self, count: int, budget_s: float = BUDGET_S) -> range:
+        """`count` new timestamps in a row, up to 100,000. Raises TsoUnavailable, ValueError."""
+        return await self._tso.timestamps(count, budget_s)
+
+    @property
+    def timestamp_round_trips(self) -> int:
+        """How many requests for timestamps went out; each stands for all callers that waited at the time."""
+        return self._tso.requests_sent
 
     async def get_members(self) -> pdpb_pb2.GetMembersResponse:
         """All members, from the leader."""

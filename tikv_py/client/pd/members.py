@@ -19,6 +19,7 @@ from core_py.errors import ClusterIdMismatch, RpcError
 from core_py.ids import ClusterId
 from core_py.ports import Channel, Clock, StreamCall, Transport, methods_of
 from core_py.runtime.log import get_logger
+from core_py.runtime.tasks import TaskScope
 from protos.kvproto import pdpb_pb2
 from tikv_py.client.pd.errors import (
     CLUSTER_MISMATCH_TEXT,
@@ -30,6 +31,7 @@ from tikv_py.client.pd.errors import (
 
 METHODS = methods_of(pdpb_pb2.DESCRIPTOR.services_by_name["PD"])
 MEMBERS_TIMEOUT_S = 3.0
+SECOND_BEST_S = 0.3  # how much longer to wait for a better answer
 CALL_TIMEOUT_S = 3.0
 CALL_BUDGET_S = 15.0
 FIRST_PAUSE_S = 0.05
@@ -52,6 +54,7 @@ class PdMembers:
         self._known: list[str] = list(self._seeds)
         self._channels: dict[str, Channel] = {}
         self._leader: str | None = None
+        self._doubted = ""
         self._search = asyncio.Lock()
         self.cluster_id = ClusterId(0)
         self.last_response: pdpb_pb2.GetMembersResponse | None = None
@@ -72,6 +75,7 @@ class PdMembers:
         """Forget that this member leads, so that the next call asks again."""
         if self._leader == address:
             self._leader = None
+            self._doubted = address
 
     async def find_leader(self, budget_s: float = CALL_BUDGET_S) -> str:
         """The leader's address. Raises PdUnavailable, ClusterIdMismatch."""
@@ -91,18 +95,40 @@ class PdMembers:
             return self._leader
 
     async def _ask_all(self, left_s: float) -> str:
-        """Ask every known member until one names a leader; returns the last failure's text."""
+        """Ask all known members at once until one names a leader; returns the last failure's text.
+
+        A member that stands still must not hold up the others' answers, and one that names the leader just doubted may not
+        have noticed yet: another answer is better.
+        """
         last = ""
-        for address in list(dict.fromkeys((*self._known, *self._seeds))):
-            try:
-                response = await self.members_of(address, min(MEMBERS_TIMEOUT_S, left_s))
-            except RpcError as error:
-                last = str(error)
-                continue
-            if self._take(response):
-                return ""
-            last = f"{address} knows no leader"
-        return last
+        second_best: pdpb_pb2.GetMembersResponse | None = None
+        addresses = list(dict.fromkeys((*self._known, *self._seeds)))
+        scope = TaskScope("pd members", on_failure=lambda _error: None)  # each task's outcome is looked at here
+        try:
+            timeout_s = min(MEMBERS_TIMEOUT_S, left_s)
+            asked = {scope.spawn(self.members_of(address, timeout_s)): address for address in addresses}
+            pending = set(asked)
+            while pending:
+                patience_s = None if second_best is None else SECOND_BEST_S
+                done, pending = await asyncio.wait(pending, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+                if not done:
+                    break
+                for task in sorted(done, key=lambda task: addresses.index(asked[task])):
+                    try:
+                        response = task.result()
+                    except RpcError as error:
+                        last = str(error)
+                        continue
+                    urls = [bare_address(url) for url in response.leader.client_urls]
+                    if not urls:
+                        last = f"{asked[task]} knows no leader"
+                    elif self._doubted in urls and len(addresses) > 1:
+                        second_best = response
+                    elif self._take(response):
+                        return ""
+            return "" if second_best is not None and self._take(second_best) else last
+        finally:
+            await scope.close()
 
     async def members_of(self, address: str, timeout_s: float = MEMBERS_TIMEOUT_S) -> pdpb_pb2.GetMembersResponse:
         """One member's view of all members. Raises RpcError, PdError, ClusterIdMismatch."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 
 from core_py.codec import ts as tso
 from core_py.errors import ClusterIdMismatch, PdError, RpcError
@@ -24,12 +25,20 @@ from tikv_py.client.pd.errors import TsoUnavailable, from_header
 from tikv_py.client.pd.members import FIRST_PAUSE_S, MAX_PAUSE_S, PdMembers
 
 MAX_BATCH = 10_000  # timestamps in one request; more wait for the next one
+MAX_COUNT = 100_000  # timestamps for one caller at once; PD's counter has room for 262,143 in a millisecond
 MAX_OUTSTANDING = 16  # requests without an answer; beyond that batches grow instead
 BUDGET_S = 10.0
 ANSWER_TIMEOUT_S = 3.0  # a stream that leaves a request unanswered for so long is given up
 
 log = get_logger()
-_Waiter = asyncio.Future[int]
+
+
+@dataclass(slots=True, eq=False)
+class _Wish:
+    """`count` timestamps in a row; the future gets the first of them."""
+
+    count: int
+    first: asyncio.Future[int]
 
 
 class TsoBatcher:
@@ -37,8 +46,8 @@ class TsoBatcher:
 
     def __init__(self, members: PdMembers, scope: TaskScope) -> None:
         self._members, self._scope = members, scope
-        self._waiting: list[_Waiter] = []
-        self._in_flight: deque[list[_Waiter]] = deque()
+        self._waiting: list[_Wish] = []
+        self._in_flight: deque[list[_Wish]] = deque()
         self._work = asyncio.Event()
         self._room = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -47,18 +56,21 @@ class TsoBatcher:
         self._last_error = "no answer"
         self.requests_sent = 0
 
-    async def timestamp(self, budget_s: float = BUDGET_S) -> int:
-        """A new timestamp, larger than every one handed out before. Raises TsoUnavailable."""
-        waiter: _Waiter = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+    async def timestamps(self, count: int, budget_s: float = BUDGET_S) -> range:
+        """`count` new timestamps in a row, larger than every one handed out before. Raises TsoUnavailable, ValueError."""
+        if not 0 < count <= MAX_COUNT:
+            raise ValueError(f"{count} timestamps at once: between 1 and {MAX_COUNT} can be had")
+        waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Wish(count, waiter))
         self._work.set()
         if self._task is None or self._task.done():
             self._task = self._scope.spawn(self._run(), name="tso")
         try:
             async with asyncio.timeout(budget_s):
-                return await waiter
+                first = await waiter
         except TimeoutError:
             raise TsoUnavailable(f"no timestamp from PD within {budget_s} s: {self._last_error}") from None
+        return range(first, first + count)
 
     async def _run(self) -> None:
         pause = FIRST_PAUSE_S
@@ -98,17 +110,30 @@ class TsoBatcher:
                 self._work.clear()
                 await self._work.wait()
                 continue
-            batch = [waiter for waiter in self._waiting[:MAX_BATCH] if not waiter.done()]
-            del self._waiting[:MAX_BATCH]
+            batch = self._next_batch()
             if not batch:
                 continue
-            request = pdpb_pb2.TsoRequest(count=len(batch), dc_location="global")
+            request = pdpb_pb2.TsoRequest(count=_size(batch), dc_location="global")
             self._members.fill_header(request)
             self._in_flight.append(batch)
             if len(self._in_flight) == 1:
                 self._watch()
             self.requests_sent += 1
             await stream.send(request)
+
+    def _next_batch(self) -> list[_Wish]:
+        """Wishes that still have somebody waiting: at least one, and as many as fit."""
+        batch: list[_Wish] = []
+        taken, room = 0, MAX_BATCH
+        for wish in self._waiting:
+            if not wish.first.done():
+                if batch and wish.count > room:
+                    break
+                batch.append(wish)
+                room -= wish.count
+            taken += 1
+        del self._waiting[:taken]
+        return batch
 
     def _watch(self) -> None:
         """Start the time for the oldest request again, or stop it when there is none."""
@@ -133,26 +158,31 @@ class TsoBatcher:
             self._timer = None
 
     def _take(self, response: pdpb_pb2.TsoResponse) -> None:
-        if not self._in_flight or response.count != len(self._in_flight[0]):
+        if not self._in_flight or response.count != _size(self._in_flight[0]):
             raise RpcError(f"PD answered {response.count} timestamps, asked for another number: stream is broken")
         last = tso.compose(response.timestamp.physical, response.timestamp.logical)
         first = last - response.count + 1
         if first <= self._newest:
             raise RpcError(f"timestamp {first} of PD goes back behind {self._newest}: stream is broken")
         self._newest = last
-        for offset, waiter in enumerate(self._in_flight.popleft()):
-            if not waiter.done():
-                waiter.set_result(first + offset)
+        for wish in self._in_flight.popleft():
+            if not wish.first.done():
+                wish.first.set_result(first)
+            first += wish.count
         self._watch()
         self._room.set()
 
     def _requeue(self) -> None:
-        again = [waiter for batch in self._in_flight for waiter in batch if not waiter.done()]
+        again = [wish for batch in self._in_flight for wish in batch if not wish.first.done()]
         self._in_flight.clear()
         self._room.set()
-        self._waiting = again + [waiter for waiter in self._waiting if not waiter.done()]
+        self._waiting = again + [wish for wish in self._waiting if not wish.first.done()]
 
     def _fail_all(self, error: BaseException) -> None:
-        for waiter in (*self._waiting, *(waiter for batch in self._in_flight for waiter in batch)):
-            if not waiter.done():
-                waiter.set_exception(TsoUnavailable(str(error)))
+        for wish in (*self._waiting, *(wish for batch in self._in_flight for wish in batch)):
+            if not wish.first.done():
+                wish.first.set_exception(TsoUnavailable(str(error)))
+
+
+def _size(batch: list[_Wish]) -> int:
+    return sum([wish.count for wish in batch])
