@@ -428,6 +428,8 @@ class ApiBackend:
     """Raises ValueError for an unknown level."""
     now_ms: Callable[[], int]
     """Unix milliseconds."""
+    leader_urls: Callable[[], Sequence[str]]
+    """Where another member that leads serves this API; empty when none is known."""
     started_at_s: int = 0
     """Unix seconds."""
     synced_regions: Callable[[], RegionSource | None] = lambda: None

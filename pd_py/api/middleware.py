@@ -80,11 +80,11 @@ async def to_the_leader(request: web.Request, handler: Handler) -> web.StreamRes
 async def _send_on(request: web.Request, handler: Handler, backend: ApiBackend) -> web.StreamResponse:
     wait_s, waited_s = FIRST_WAIT_S, 0.0
     while True:
-        known = backend.members.describe()
         if backend.leader() is not None:
             return await handler(request)
-        if known.HasField("leader") and known.leader.name != backend.name:
-            return await request.app[FORWARDER](request, tuple(known.leader.client_urls), backend.name)
+        urls = tuple(backend.leader_urls())
+        if urls:
+            return await request.app[FORWARDER](request, urls, backend.name)
         if waited_s >= WAIT_FOR_LEADER_S:
             return plain(errors.NO_LEADER, 503)
         wait_s = min(wait_s, WAIT_FOR_LEADER_S - waited_s)

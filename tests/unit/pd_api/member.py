@@ -136,6 +136,11 @@ class Member:
     async def _follow(self, options: ScheduleOptions) -> None:
         await self.coordinator.set_default_rule(options.max_replicas, options.location_labels, options.isolation_level)
 
+    def _leader_urls(self) -> Sequence[str]:
+        known = self.members.describe()
+        others = known.HasField("leader") and known.leader.name != self.name
+        return list(known.leader.client_urls) if others else []
+
     def _set_level(self, level: str) -> None:
         if level not in ("info", "debug"):
             raise ValueError(f"unknown level {level}")
@@ -151,6 +156,7 @@ class Member:
             local_config=lambda: {"name": self.name, "data-dir": "/data"},
             set_log_level=self._set_level,
             now_ms=clock.wall_ms,
+            leader_urls=self._leader_urls,
             started_at_s=STARTED_AT_S,
             synced_regions=lambda: RegionsOfMember(self.cluster.regions) if self.shows_synced else None,
         )
