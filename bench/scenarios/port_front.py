@@ -53,7 +53,7 @@ class _TwoPorts(GrpcTransport):
 async def _serve(directory: str) -> None:
     transport = _TwoPorts()
     server = PdServer(
-        PdConfig(client_urls="http://127.0.0.1:0"),
+        PdConfig(client_urls="http://127.0.0.1:0", peer_urls="http://127.0.0.1:0"),
         transport=transport,
         disk=DirectoryDisk(directory),
         workers=ThreadWorkers(1),

@@ -14,10 +14,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from core_py.errors import PdError
 from core_py.sim.clock import LoopClock
 from pd_py.api.app import application
-from pd_py.api.backend import ApiBackend, LeaderServices, ServiceSafePoint
-from pd_py.api.of_cluster import ClusterOfLeader, RegionsOfMember, SettingsOfCluster
-from pd_py.api.of_rules import RulesOfCoordinator
-from pd_py.api.of_scheduling import SchedulingOfCoordinator
+from pd_py.api.backend import ApiBackend, ServiceSafePoint
+from pd_py.api.of_cluster import RegionsOfMember
+from pd_py.api.wiring import leader_services
 from pd_py.cluster.cluster import Cluster
 from pd_py.cluster.convert import region_pb
 from pd_py.cluster.coordinator import Coordinator
@@ -124,17 +123,7 @@ class Member:
             lambda one, step: self.told.append((one.region_id, step)),
         )
         cluster.has_operator = self.coordinator.has_operator
-        scheduling = SchedulingOfCoordinator(self.coordinator, clock)
-        self.services = LeaderServices(
-            ClusterOfLeader(cluster, scheduling.scores),
-            scheduling,
-            RulesOfCoordinator(self.coordinator),
-            SettingsOfCluster(cluster.settings, clock.monotonic, self._follow),
-            self.gc,
-        )
-
-    async def _follow(self, options: ScheduleOptions) -> None:
-        await self.coordinator.set_default_rule(options.max_replicas, options.location_labels, options.isolation_level)
+        self.services = leader_services(cluster, self.coordinator, self.gc, clock)
 
     def _leader_urls(self) -> Sequence[str]:
         known = self.members.describe()
