@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import unquote_plus
+from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
@@ -29,6 +29,7 @@ SCHEDULERS = frozenset(
     }
 )
 OF_STORES = ("evict-leader-scheduler", "grant-leader-scheduler")
+STORES = "store-ids"
 MAX_PAUSE_S = 365 * 24 * 3600
 CREATED = "The scheduler is created."
 
@@ -64,6 +65,11 @@ def _text(values: dict[str, Any], name: str) -> str:
     return value
 
 
+def _key(values: dict[str, Any], name: str) -> str:
+    """A key in hex; it comes escaped as a query parameter is."""
+    return unquote_to_bytes(_text(values, name).replace("+", " ")).hex()
+
+
 def _arguments(name: str, values: dict[str, Any]) -> dict[str, Any]:
     """What a scheduler of this type is made with."""
     if name in OF_STORES:
@@ -75,9 +81,9 @@ def _arguments(name: str, values: dict[str, Any]) -> dict[str, Any]:
         return {"store_id": store_id}
     if name == "scatter-range-scheduler":
         return {
-            "start_key": unquote_plus(_text(values, "start_key")),
-            "end_key": unquote_plus(_text(values, "end_key")),
-            "range_name": _text(values, "range_name"),
+            "start-key": _key(values, "start_key"),
+            "end-key": _key(values, "end_key"),
+            "range-name": _text(values, "range_name"),
         }
     return {}
 
@@ -127,8 +133,17 @@ async def delete(request: web.Request) -> web.StreamResponse:
 
 async def _delete_store(request: web.Request, name: str, store_id: int) -> web.StreamResponse:
     """Take a store from a scheduler of stores; the last one ends it."""
-    if not await services(request).scheduling.change_scheduler(name, {"delete_store_id": store_id}):
+    scheduling = services(request).scheduling
+    known = scheduling.scheduler_config(name)
+    if known is None:
         raise ApiError(404, errors.SCHEDULER_NOT_FOUND)
+    if store_id not in known.get(STORES, ()):
+        message = "the config does not exist"
+        raise ApiError(404, errors.text_of("PD:scheduler:ErrSchedulerConfigNotExist", message))
+    if len(known[STORES]) == 1:
+        await scheduling.remove_scheduler(name)
+        return answer("The last store has been deleted")
+    await scheduling.change_scheduler(name, {"delete_store_id": store_id})
     return answer(None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import quote_from_bytes
 
 import typer
 
@@ -46,7 +47,7 @@ def add(
             fail("scheduler add scatter-range-scheduler <start_key> <end_key> <range_name>")
         body = {"name": SCATTER_RANGE[1], "range_name": given[2]}
         for field, text in (("start_key", given[0]), ("end_key", given[1])):
-            body[field] = part(key_of(text, form).decode("utf-8", "surrogateescape"))
+            body[field] = quote_from_bytes(key_of(text, form), "")
     elif given:
         fail(f"{name} takes no arguments")
     session_of(context).post("/schedulers", body)
