@@ -139,7 +139,7 @@ async def _delete_store(request: web.Request, name: str, store_id: int) -> web.S
         raise ApiError(404, errors.SCHEDULER_NOT_FOUND)
     if store_id not in known.get(STORES, ()):
         message = "the config does not exist"
-        raise ApiError(404, errors.text_of("PD:scheduler:ErrSchedulerConfigNotExist", message))
+        raise ApiError(404, errors.text_of("PD:scheduler:ErrScheduleConfigNotExist", message))
     if len(known[STORES]) == 1:
         await scheduling.remove_scheduler(name)
         return answer("The last store has been deleted")

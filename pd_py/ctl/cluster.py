@@ -131,5 +131,5 @@ def unsafe(arguments: Annotated[list[str] | None, typer.Argument(metavar="...")]
     """Not there: recovering without a majority is done store by store."""
     fail(
         f"unsafe {' '.join(arguments or [])}: PD does not recover regions that lost their majority. Stop the stores that are left "
-        "and use `tikv-py ctl --data-dir DIRECTORY unsafe-recover remove-fail-stores -s IDS` on each of them"
+        "and use `tikv-py ctl --data-dir DIRECTORY unsafe-recover remove-fail-stores -s IDS --all-regions` on each of them"
     )

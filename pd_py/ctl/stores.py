@@ -36,10 +36,9 @@ def show(
 
 
 def _by_address(session: Session, address: str) -> int:
-    for store in session.ask("/stores?state=0&state=1&state=2")["stores"]:
-        if store["store"].get("address") == address:
-            return int(store["store"]["id"])
-    fail(f"address not found: {address}")
+    stores = [one["store"] for one in session.ask("/stores?state=0&state=1&state=2")["stores"]]
+    found = next((store["id"] for store in stores if store.get("address") == address), None)
+    return fail(f"address not found: {address}") if found is None else int(found)
 
 
 def _one(context: typer.Context, arguments: list[str]) -> int:
