@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from core_py.errors import PdError
 from core_py.ports import Random
+from pd_py.cluster import store_labels
+from pd_py.cluster.versions import Version
 from pd_py.metastore.port import Metadata
 from protos.kvproto import metapb_pb2
 
@@ -41,3 +43,5 @@ def check(cluster_id: int, store: metapb_pb2.Store, region: metapb_pb2.Region) -
         raise PdError(f"invalid peer store id {peer.store_id} != {store.id} for bootstrap {cluster_id}")
     if not peer.id:
         raise PdError("invalid zero peer id")
+    Version.parse(store.version)
+    store_labels.validate(store_labels.of(store))

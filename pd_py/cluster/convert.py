@@ -69,12 +69,8 @@ def heartbeat_view(
     if not peers:
         raise InvalidRegion(f"invalid region, zero region peer count: region {region_id}")
     down, pending = _NONE, _NONE
-    if heartbeat.down_peers:
-        down = frozenset(stats.peer.id for stats in heartbeat.down_peers if stats.down_seconds >= down_peer_s)
-    if heartbeat.pending_peers:
-        pending = frozenset([peer.id for peer in heartbeat.pending_peers])
-        if old is not None and pending == old.pending:
-            pending = old.pending
+    if heartbeat.down_peers or heartbeat.pending_peers:
+        down, pending = _unwell(heartbeat, peers, old, down_peer_s)
     written_bytes, written_keys, interval_s = heartbeat.bytes_written, heartbeat.keys_written, 0
     if written_bytes >= IMPOSSIBLE_FLOW or written_keys >= IMPOSSIBLE_FLOW:
         written_bytes = written_keys = 0
@@ -102,6 +98,24 @@ def heartbeat_view(
         read_keys,
         interval_s,
     )
+
+
+def _unwell(
+    heartbeat: pdpb_pb2.RegionHeartbeatRequest, peers: Sequence[PeerView], old: RegionView | None, down_peer_s: float
+) -> tuple[frozenset[int], frozenset[int]]:
+    """(ids of peers that are down, of peers that lag)."""
+    down = frozenset(peer_id for peer_id, silent_s in down_seconds(heartbeat, peers).items() if silent_s >= down_peer_s)
+    ids = {peer.peer_id for peer in peers}
+    pending = frozenset(peer.id for peer in heartbeat.pending_peers if peer.id in ids)
+    if old is not None and pending == old.pending:
+        pending = old.pending
+    return down, pending
+
+
+def down_seconds(heartbeat: pdpb_pb2.RegionHeartbeatRequest, peers: Sequence[PeerView]) -> dict[int, int]:
+    """For how long the leader has not heard of peers, by peer id; peers that the region does not have are left out."""
+    ids = {peer.peer_id for peer in peers}
+    return {one.peer.id: one.down_seconds for one in heartbeat.down_peers if one.peer.id in ids}
 
 
 def interval_seconds(interval: pdpb_pb2.TimeInterval) -> int:

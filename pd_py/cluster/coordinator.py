@@ -16,12 +16,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from core_py.errors import PdError, StorageError
+from core_py.errors import DbError, PdError
 from core_py.ports import Clock, Random
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
 from pd_py.cluster.region_jobs import IDS_LOW, RegionJobs
-from pd_py.metastore.port import MetaStore
+from pd_py.metastore.port import Metadata
 from pd_py.schedule.admin import AdminOperators, OperatorRefused
 from pd_py.schedule.controller import OperatorListener
 from pd_py.schedule.core import PATROL_BATCH, SchedulingCore, StepSink
@@ -47,7 +47,7 @@ class Coordinator:
     def __init__(
         self,
         view: ClusterView,
-        metastore: MetaStore,
+        metastore: Metadata,
         prefix: str,
         clock: Clock,
         rng: Random,
@@ -109,7 +109,11 @@ class Coordinator:
         swept_at = self._clock.monotonic()
         while True:
             await asyncio.sleep(self.patrol_interval_s)
-            await self.patrol()
+            try:
+                await self.patrol()
+            except DbError as error:  # no ids for now; the next round tries again
+                get_logger().warn("patrol", error=str(error))
+                continue
             if self._clock.monotonic() - swept_at >= LABELS_SWEEP_S:
                 swept_at = self._clock.monotonic()
                 await self._sweep_labels()
@@ -221,7 +225,7 @@ class Coordinator:
         if expired:
             try:
                 await self.change_labels((), expired)
-            except StorageError as error:
+            except DbError as error:
                 get_logger().warn("expired label rules stay stored", error=str(error))
 
     async def _store(self, changes: Mapping[str, str | None]) -> None:

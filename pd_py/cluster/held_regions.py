@@ -7,6 +7,8 @@ without looking at the others. Pure.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pd_py.cluster.ordered_index import OrderedIndex
 from pd_py.schedule.view import PeerKind, RegionView, Role
 
@@ -50,6 +52,11 @@ class HeldRegions:
         """Index a region."""
         self.by_kind[kind].insert(region.start_key, region.region_id)
         self.grow(kind, region.size_bytes)
+
+    def load(self, kind: PeerKind, regions: Sequence[RegionView]) -> None:
+        """Index many regions in key order; there are none of this kind yet."""
+        self.by_kind[kind].load((region.start_key, region.region_id) for region in regions)
+        self.grow(kind, sum(region.size_bytes for region in regions))
 
     def remove(self, kind: PeerKind, region: RegionView) -> None:
         """Take a region out; it must be given as it was added."""

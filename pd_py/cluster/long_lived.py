@@ -9,9 +9,23 @@ cycle that was alive at such a moment and dies later; the moments are few, becau
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 STEP = 10_000
 """Fewer new regions than this are not worth the trouble."""
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """While very many long-lived objects are made at once: the collector would walk them all many times and find nothing."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class LongLived:

@@ -22,6 +22,7 @@ from core_py.errors import PdError, StorageError
 from core_py.ports import Disk, Workers
 from core_py.runtime.log import get_logger
 from pd_py.cluster.convert import region_pb, region_view
+from pd_py.cluster.long_lived import no_collection
 from pd_py.metastore import journal
 from pd_py.schedule.view import RegionView
 from protos.private import region_cache_pb2
@@ -50,11 +51,13 @@ class RegionStorage:
 
     def put(self, region: RegionView) -> None:
         """A region is new or its meta changed."""
-        self._pending[region.region_id] = region
+        if self.is_working:
+            self._pending[region.region_id] = region
 
     def gone(self, region: RegionView) -> None:
         """A region was displaced."""
-        self._pending[region.region_id] = None
+        if self.is_working:
+            self._pending[region.region_id] = None
 
     async def load(self) -> list[RegionView]:
         """What was kept, in key order; it may overlap where the last changes were lost. Leaders are unknown."""
@@ -63,7 +66,8 @@ class RegionStorage:
         except OSError as error:
             self._failed(error)
             return []
-        found, self._bytes = await self._workers.run(_decode, data)
+        with no_collection():
+            found, self._bytes = await self._workers.run(_decode, data)
         if self._bytes < len(data):
             get_logger().warn("region cache is damaged; its rest is dropped", at=self._bytes, size=len(data))
             self._compact_bytes = (

@@ -227,11 +227,14 @@ class RegionTree:
                 self.put(region)
             return
         self._order.load((region.start_key, region.region_id) for region in ordered)
+        held: dict[tuple[int, PeerKind], list[RegionView]] = {}
         for region in ordered:
             self._by_id[region.region_id] = region
             self.total_bytes += region.size_bytes
-            for store_id, kind in held_as(region):
-                self._of(store_id).add(kind, region)
+            for place in held_as(region):
+                held.setdefault(place, []).append(region)
+        for (store_id, kind), mine in held.items():
+            self._of(store_id).load(kind, mine)
 
     def check_invariants(self) -> None:
         """Raise AssertionError when indices disagree or regions overlap; for tests."""

@@ -7,18 +7,21 @@ reports that change only sizes and flows do not reach them. Pure; time is given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from pd_py.cluster.buckets import BucketCache
-from pd_py.cluster.convert import IMPOSSIBLE_FLOW, heartbeat_view, interval_seconds, region_view
+from pd_py.cluster.convert import IMPOSSIBLE_FLOW, down_seconds, heartbeat_view, interval_seconds, region_view
 from pd_py.cluster.hot_cache import HotCache
+from pd_py.cluster.long_lived import no_collection
 from pd_py.cluster.region_statistics import RegionStatistics
 from pd_py.cluster.region_tree import RegionTree
 from pd_py.schedule.view import FlowKind, RegionView
 from protos.kvproto import metapb_pb2, pdpb_pb2
 
 RegionListener = Callable[[RegionView], None]
+
+_NOBODY: Mapping[int, int] = {}
 
 
 class Regions:
@@ -32,9 +35,11 @@ class Regions:
         self.down_peer_s = down_peer_s
         self.on_meta: list[RegionListener] = []
         """Told of a region that is new or whose range, epoch or peers changed."""
+        self.on_change: list[RegionListener] = []
+        """Told of the same, and of a region whose leader, silent or lagging peers changed: what a copy for reads follows."""
         self.on_gone: list[RegionListener] = []
         """Told of a region that a newer one displaced."""
-        self._down_seconds: dict[int, dict[int, int]] = {}
+        self._down_seconds: dict[int, Mapping[int, int]] = {}
 
     def heartbeat(self, request: pdpb_pb2.RegionHeartbeatRequest, now: float) -> RegionView | None:
         """A leader reported its region; None when something newer is known. Raises InvalidRegion."""
@@ -46,20 +51,14 @@ class Regions:
         self.statistics.observe(region, old)
         for cache in self.hot.values():
             cache.observe(region, old, now)
-        if request.down_peers:
-            self._down_seconds[region.region_id] = {one.peer.id: one.down_seconds for one in request.down_peers}
-        elif self._down_seconds:
-            self._down_seconds.pop(region.region_id, None)
-        if (
-            old is None
-            or region.peers is not old.peers
-            or region.version != old.version
-            or region.conf_ver != old.conf_ver
-            or region.end_key != old.end_key
-        ):
-            for listener in self.on_meta:
-                listener(region)
+        down = down_seconds(request, region.peers) if request.down_peers else _NOBODY
+        changed = self._set_down(region.region_id, down) if down or self._down_seconds else False
+        self._tell(region, old, is_changed=changed)
         return region
+
+    def report_buckets(self, buckets: metapb_pb2.Buckets) -> bool:
+        """A leader reported its region's buckets; False when they are old, too many, or of an unknown region."""
+        return self.tree.get(buckets.region_id) is not None and self.buckets.report(buckets)
 
     def store_reads(self, stats: pdpb_pb2.StoreStats, now: float) -> None:
         """A store said what each of its replicas was read."""
@@ -78,16 +77,55 @@ class Regions:
         if not self.tree.put(region):
             return False
         self.statistics.observe(region, old)
-        for listener in self.on_meta:
+        self._tell(region, old, is_changed=False)
+        return True
+
+    def _set_down(self, region_id: int, seconds: Mapping[int, int]) -> bool:
+        """Note for how long peers have been silent; True when others are silent than before."""
+        before = self._down_seconds.get(region_id, _NOBODY)
+        if seconds:
+            self._down_seconds[region_id] = seconds
+        elif before:
+            del self._down_seconds[region_id]
+        return before.keys() != seconds.keys()
+
+    def _tell(self, region: RegionView, old: RegionView | None, *, is_changed: bool) -> None:
+        if (
+            old is None
+            or region.peers is not old.peers
+            or region.version != old.version
+            or region.conf_ver != old.conf_ver
+            or region.end_key != old.end_key
+            or region.start_key != old.start_key
+        ):
+            for listener in self.on_meta:
+                listener(region)
+        elif not is_changed and region.leader_store_id == old.leader_store_id and region.pending == old.pending:
+            return
+        for listener in self.on_change:
             listener(region)
+
+    def put_synced(self, region: RegionView, down_seconds: Mapping[int, int]) -> bool:
+        """Take in a region as the leading member has it; sizes, which it does not tell, stay as they were known."""
+        old = self.tree.get(region.region_id)
+        down = frozenset(peer_id for peer_id, seconds in down_seconds.items() if seconds >= self.down_peer_s)
+        if old is None:
+            region = replace(region, down=down)
+        else:
+            peers = old.peers if old.peers == region.peers else region.peers
+            region = replace(region, peers=peers, down=down, size_bytes=old.size_bytes, keys=old.keys)
+        if not self.put(region):
+            return False
+        self._set_down(region.region_id, down_seconds)
         return True
 
     def load(self, regions: Sequence[RegionView]) -> None:
         """Take in what was known before a restart; listeners are not told."""
-        self.tree.load(regions)
-        for region in regions:
-            if self.tree.get(region.region_id) is region:
-                self.statistics.observe(region, None)
+        with no_collection():
+            self.tree.load(regions)
+            for region in regions:
+                if self.tree.get(region.region_id) is region:
+                    self.statistics.observe(region, None)
 
     def split(self, parts: Iterable[metapb_pb2.Region]) -> None:
         """A finished split, known before its heartbeats come; the parts share what the region held and where it was led.
@@ -111,9 +149,9 @@ class Regions:
                 )
             self.put(view)
 
-    def down_seconds(self, region_id: int) -> dict[int, int]:
+    def down_seconds(self, region_id: int) -> Mapping[int, int]:
         """For how long the silent peers of a region have been silent, by peer id."""
-        return self._down_seconds.get(region_id, {})
+        return self._down_seconds.get(region_id, _NOBODY)
 
     def _displaced(self, region: RegionView) -> None:
         region_id = region.region_id

@@ -98,9 +98,6 @@ class StoreAdmin:
             raise PdError(f"invalid put store id:{meta.id} address:{meta.address[:ADDRESS_CHARS_MAX]!r}")
         if known is not None and known.meta.state == metapb_pb2.Tombstone:
             raise StoreTombstone(f"store {meta.id} has been removed; start it with an empty data directory")
-        version, cluster_version = Version.parse(meta.version), self._settings.cluster_version
-        if not cluster_version.admits(version):
-            raise PdError(f"version should compatible with version  {cluster_version}, got {version}")
         mine = [address for address in (meta.address, meta.peer_address) if address]
         for other in self._stores.all():
             theirs = other.meta
@@ -113,6 +110,9 @@ class StoreAdmin:
                         f"duplicated store {what}: {address} of store {meta.id}, already registered by store {theirs.id};"
                         " give one of them another address, or remove the old store first"
                     )
+        version, cluster_version = Version.parse(meta.version), self._settings.cluster_version
+        if not cluster_version.admits(version):
+            raise PdError(f"version should compatible with version  {cluster_version}, got {version}")
 
     def _check_labels(self, labels: list[tuple[str, str]]) -> None:
         store_labels.validate(labels)

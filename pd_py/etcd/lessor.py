@@ -24,6 +24,7 @@ from protos.private import metastore_pb2
 
 RETRY_S = 0.5
 REVOKE_BATCH = 64  # proposed together, so that they share a sync
+MIN_SLEEP_S = 0.001  # a sleep may end a rounding error too early
 MAX_SLEEP_S = 3600.0
 SLACK = 64
 
@@ -113,7 +114,7 @@ class Lessor:
                         group.create_task(self._revoke(lease_id))
             wait_s = MAX_SLEEP_S
             if self._order:
-                wait_s = min(max(self._order[0][0] - self._clock.monotonic(), 0.0), MAX_SLEEP_S)
+                wait_s = min(max(self._order[0][0] - self._clock.monotonic(), MIN_SLEEP_S), MAX_SLEEP_S)
             try:
                 async with asyncio.timeout(wait_s):
                     await self._wake.wait()

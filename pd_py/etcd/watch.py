@@ -31,6 +31,7 @@ REQUESTS_MAX = 64
 MAX_WATCHERS_PER_STREAM = 10_000
 MAX_WATCHERS = 200_000
 PROGRESS_INTERVAL_S = 600.0
+MIN_SLEEP_S = 0.001  # a sleep may end a rounding error too early
 LEADER_CHECK_S = 1.0
 LEADERLESS_CHECKS = 3
 NO_WATCH = -1
@@ -145,8 +146,9 @@ class WatchStream:
 
     async def _sleep(self) -> None:
         """Until there is something to do. Raises StatusError when there was no leader for too long."""
-        left_s = self._progress_due - self._clock.monotonic()
-        wait_s = min(max(left_s, 0.0), LEADER_CHECK_S) if self._needs_leader else max(left_s, 0.0)
+        wait_s = max(self._progress_due - self._clock.monotonic(), MIN_SLEEP_S)
+        if self._needs_leader:
+            wait_s = min(wait_s, LEADER_CHECK_S)
         try:
             async with asyncio.timeout(wait_s):
                 await self._wake.wait()
@@ -177,7 +179,7 @@ class WatchStream:
             reason = Compacted.text
         elif span.is_empty:
             reason = "mvcc: watcher range is empty"
-        elif request.watch_id < 0 or request.watch_id in self._watchers:
+        elif request.watch_id < 0 or (request.watch_id and request.watch_id in self._watchers):
             reason = "mvcc: duplicate watch ID provided on the WatchStream"
         elif len(self._watchers) >= MAX_WATCHERS_PER_STREAM or len(self._hub) >= MAX_WATCHERS:
             reason = "etcdserver: too many requests"

@@ -14,12 +14,13 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
 
-from core_py.errors import ConfigError, DbError, invariant
+from core_py.errors import ConfigError, invariant
 from core_py.ports import Channel, Clock, Disk, Listener, Random, Service, Transport, Workers
 from core_py.raft.messages import Message
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
-from pd_py.cluster.cluster import Cluster
+from pd_py.cluster.cluster import Cluster, new_regions
+from pd_py.cluster.region_storage import RegionStorage
 from pd_py.etcd import cluster, kv, lease, maintenance, meta_storage, watch
 from pd_py.etcd.lessor import Lessor
 from pd_py.etcd.member import EtcdMember
@@ -35,6 +36,7 @@ from pd_py.metastore.replica import Replica
 from pd_py.metastore.replicated import ReplicatedStore
 from pd_py.server.config import PdConfig
 from pd_py.server.directory import MemberDirectory
+from pd_py.server.forwarding import Forwarder
 from pd_py.server.metrics import PdMetrics
 from pd_py.server.service import PdService
 from pd_py.server.session import LeaderSession, Surroundings
@@ -72,6 +74,10 @@ class PdServer:
         self._service: PdService | None = None
         self._links: Links | None = None
         self._led = asyncio.Event()
+        self._regions = new_regions(config.schedule_options)
+        self._region_storage = RegionStorage(disk, workers, self._regions.tree.all)
+        self._regions.on_meta.append(self._region_storage.put)
+        self._regions.on_gone.append(self._region_storage.gone)
         self.store: ReplicatedStore
         self.changes: MemberChanges
         self.directory: MemberDirectory
@@ -88,15 +94,18 @@ class PdServer:
         log = DurableLog(self._disk, self._workers)
         own = await identity.establish(config.birth, self._disk, log, self._transport)
         await self._start_replica(log, own)
-        self.directory = MemberDirectory(self.store)
+        self.directory = MemberDirectory(self.store, self._regions)
         self.changes = MemberChanges(self.store, self._rng)
-        service = self._service = PdService(self.directory, self._metrics)
+        forwarder = Forwarder(self.directory.own, self.directory.all, self._channel)
+        service = self._service = PdService(self.directory, forwarder, self._metrics, self._clock)
         listener = await self._transport.serve(config.listen_address, [*service.services(), *self._etcd_services()])
         self._listeners.append(listener)
         self.address = listener.address
         roster = Roster(
             self.store, config.name, config.birth.peer_urls, (config.advertise_client_urls or f"http://{self.address}",)
         )
+        self._regions.load(await self._region_storage.load())
+        self._scope.spawn(self._region_storage.run(), name="region cache")
         self._scope.spawn(self.store.replica.run(), name="metadata replica")
         self._scope.spawn(roster.publish(), name="publish member")
         self._scope.spawn(roster.promote_learners(), name="promote members")
@@ -128,9 +137,14 @@ class PdServer:
     def _leader_channel(self) -> Channel | None:
         """The connection to the leader's client address; None when this member leads, or nobody is known to."""
         leader = self.store.leader()
-        if leader is None or leader.id == self.store.member_id or not leader.client_address or self._links is None:
+        if leader is None or leader.id == self.store.member_id or not leader.client_address:
             return None
-        return self._links.channel(leader.client_address)
+        return self._channel(leader.client_address)
+
+    def _channel(self, address: str) -> Channel:
+        invariant(self._links is not None, "the member was not started")
+        assert self._links is not None
+        return self._links.channel(address)
 
     async def _start_replica(self, log: DurableLog, own: identity.Identity) -> None:
         early = MemberTable()
@@ -186,14 +200,8 @@ class PdServer:
             )
 
     async def _begin_session(self, fenced: FencedStore) -> LeaderSession:
-        around = Surroundings(self.config, self._clock, self._rng, self._metrics)
-        scope = TaskScope("pd leader", on_failure=self._on_failure)
-        session = LeaderSession(fenced, around, scope, on_close=self._session_ended)
-        try:
-            await session.begin()
-        except (DbError, asyncio.CancelledError):
-            await session.close()
-            raise
+        around = Surroundings(self.config, self._clock, self._rng, self._metrics, self._regions)
+        session = await LeaderSession.begin(fenced, around, self._on_failure, self._session_ended)
         invariant(self.directory.session is None, "two sessions of leadership at once")
         self.directory.session = session
         self._metrics.is_leader.set(1)
@@ -211,6 +219,7 @@ class PdServer:
         if self._service is not None:
             await self._service.close()
         await self._scope.close()
+        await self._region_storage.close()
         if self._links is not None:
             await self._links.close()
         self._disk.close()

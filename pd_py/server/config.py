@@ -12,53 +12,71 @@ from core_py.runtime.log import LogConfig
 from pd_py.member.identity import Birth
 from pd_py.metastore.members import bare_address, parse_initial_cluster
 from pd_py.metastore.replica import RaftTimes
+from pd_py.schedule.options import ScheduleOptions
 
 Tls = tuple[bytes, bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleConfig:
-    """`[schedule]`."""
+    """`[schedule]`. It counts until somebody sets something through the API; the meanings are those of `ScheduleOptions`."""
 
     IGNORED_KEYS: ClassVar[frozenset[str]] = frozenset(
         {
-            "leader-schedule-limit",
-            "region-schedule-limit",
-            "replica-schedule-limit",
-            "merge-schedule-limit",
-            "hot-region-schedule-limit",
-            "max-snapshot-count",
-            "max-pending-peer-count",
-            "split-merge-interval",
+            "split-merge-interval-jitter",
+            "hot-regions-write-interval",
+            "hot-regions-reserved-days",
+            "store-limit-version",
         }
     )
 
     max_store_down_time: Seconds = Seconds(1800.0)
     low_space_ratio: float = 0.8
-    patrol_region_interval: Seconds = Seconds(0.2)
-    balance_interval: Seconds = Seconds(2.0)
+    high_space_ratio: float = 0.7
+    tolerant_size_ratio: float = 0.0
+    leader_schedule_limit: int = 4
+    leader_schedule_policy: str = "count"
+    region_schedule_limit: int = 2048
+    replica_schedule_limit: int = 64
+    merge_schedule_limit: int = 8
+    hot_region_schedule_limit: int = 4
+    hot_region_cache_hits_threshold: int = 3
+    max_snapshot_count: int = 64
+    max_pending_peer_count: int = 64
+    max_merge_region_size: int = 54
+    max_merge_region_keys: int = 540_000
+    split_merge_interval: Seconds = Seconds(3600.0)
+    enable_joint_consensus: bool = True
+    patrol_region_interval: Seconds = Seconds(0.1)
 
     def validate(self) -> None:
         """Raises ValueError for values out of range."""
-        if not 0 < self.low_space_ratio <= 1:
-            raise ValueError("schedule.low-space-ratio must be in (0, 1]")
+        for name in ("low_space_ratio", "high_space_ratio"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"schedule.{name.replace('_', '-')} must be in (0, 1]")
+        if self.leader_schedule_policy not in ("count", "size"):
+            raise ValueError('schedule.leader-schedule-policy must be "count" or "size"')
+        for name in ("leader", "region", "replica", "merge", "hot_region"):
+            if getattr(self, f"{name}_schedule_limit") < 0:
+                raise ValueError(f"schedule.{name.replace('_', '-')}-schedule-limit must not be negative")
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicationConfig:
     """`[replication]`."""
 
-    IGNORED_KEYS: ClassVar[frozenset[str]] = frozenset(
-        {"isolation-level", "strictly-match-label", "enable-placement-rules"}
-    )
-
     max_replicas: int = 3
     location_labels: tuple[str, ...] = ()
+    isolation_level: str = ""
+    strictly_match_label: bool = False
+    enable_placement_rules: bool = True
 
     def validate(self) -> None:
         """Raises ValueError for values out of range."""
         if self.max_replicas < 1 or self.max_replicas % 2 == 0:
             raise ValueError("replication.max-replicas must be an odd number")
+        if self.isolation_level and self.isolation_level not in self.location_labels:
+            raise ValueError("replication.isolation-level must be one of location-labels or empty")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +150,35 @@ class PdConfig:
     def raft_times(self) -> RaftTimes:
         """The pace of elections: a member stands for election after one to two election intervals of silence."""
         return RaftTimes(float(self.tick_interval), max(3, round(self.election_interval / self.tick_interval)), 2)
+
+    @property
+    def schedule_options(self) -> ScheduleOptions:
+        """`[schedule]` and `[replication]` as scheduling takes them."""
+        schedule, replication = self.schedule, self.replication
+        return ScheduleOptions(
+            max_replicas=replication.max_replicas,
+            location_labels=replication.location_labels,
+            isolation_level=replication.isolation_level,
+            strictly_match_label=replication.strictly_match_label,
+            enable_placement_rules=replication.enable_placement_rules,
+            leader_schedule_limit=schedule.leader_schedule_limit,
+            leader_schedule_policy=schedule.leader_schedule_policy,
+            region_schedule_limit=schedule.region_schedule_limit,
+            replica_schedule_limit=schedule.replica_schedule_limit,
+            merge_schedule_limit=schedule.merge_schedule_limit,
+            hot_region_schedule_limit=schedule.hot_region_schedule_limit,
+            max_store_down_time_s=float(schedule.max_store_down_time),
+            max_snapshot_count=schedule.max_snapshot_count,
+            max_pending_peer_count=schedule.max_pending_peer_count,
+            low_space_ratio=schedule.low_space_ratio,
+            high_space_ratio=schedule.high_space_ratio,
+            tolerant_size_ratio=schedule.tolerant_size_ratio,
+            max_merge_region_size=schedule.max_merge_region_size,
+            max_merge_region_keys=schedule.max_merge_region_keys,
+            split_merge_interval_s=float(schedule.split_merge_interval),
+            hot_region_cache_hits_threshold=schedule.hot_region_cache_hits_threshold,
+            enable_joint_consensus=schedule.enable_joint_consensus,
+        )
 
     @property
     def birth(self) -> Birth:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from core_py.runtime import cli
-from pd_py.cluster.cluster import CLUSTER_ID_KEY
+from pd_py.cluster.bootstrap import CLUSTER_ID_KEY
+from pd_py.cluster.regions import Regions
 from pd_py.metastore.members import Member
 from pd_py.metastore.replicated import ReplicatedStore
 from pd_py.server.session import LeaderSession
@@ -13,14 +14,32 @@ from protos.kvproto import pdpb_pb2
 class MemberDirectory:
     """The members, by the replicated log. `session` is set while this member leads."""
 
-    def __init__(self, store: ReplicatedStore) -> None:
+    def __init__(self, store: ReplicatedStore, regions: Regions) -> None:
         self._store = store
+        self.regions = regions
+        """What this member knows of regions; a follower's copy follows the leader."""
+        self._cluster_id = 0
         self.session: LeaderSession | None = None
 
     @property
     def cluster_id(self) -> int:
         """The cluster's id; 0 before the first leader drew it."""
-        return int(self._store.get(CLUSTER_ID_KEY) or b"0")
+        if not self._cluster_id:
+            self._cluster_id = int(self._store.get(CLUSTER_ID_KEY) or b"0")
+        return self._cluster_id
+
+    @property
+    def is_bootstrapped(self) -> bool:
+        """Whether there is a first store."""
+        return self._store.get(f"/pd/{self.cluster_id}/raft") is not None
+
+    def own(self) -> Member | None:
+        """This member; None while it is not in the table yet."""
+        return self._store.replica.machine.members.get(self._store.member_id)
+
+    def all(self) -> list[Member]:
+        """All members, by id."""
+        return self._store.members()
 
     def leader(self) -> Member | None:
         """The member that leads, as far as this one knows; of itself it knows whether its lease holds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from core_py.errors import PdError
+from core_py.errors import PdError, RpcError
 from core_py.ports import CallContext
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
@@ -22,9 +22,9 @@ OUTBOX_MAX = 4096  # commands waiting for one store; the oldest are dropped, the
 class HeartbeatStreams:
     """One outgoing queue per store, replaced when the store connects again."""
 
-    def __init__(self) -> None:
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
         self._outboxes: dict[int, asyncio.Queue[pdpb_pb2.RegionHeartbeatResponse | None]] = {}
-        self.cluster: Cluster | None = None
         self._open: set[asyncio.Queue[pdpb_pb2.RegionHeartbeatResponse | None]] = set()
 
     def close(self) -> None:
@@ -34,7 +34,6 @@ class HeartbeatStreams:
 
     def send_step(self, region: RegionView, step: Step) -> None:
         """Tell the region's leader to take a step."""
-        assert self.cluster is not None
         outbox = self._outboxes.get(region.leader_store_id)
         leader = region.on_store(region.leader_store_id)
         if outbox is None or leader is None:
@@ -42,7 +41,7 @@ class HeartbeatStreams:
         response = step_command(region, step)
         if response is None:
             return
-        response.header.cluster_id = self.cluster.cluster_id
+        response.header.cluster_id = self._cluster.cluster_id
         response.region_id = region.region_id
         response.region_epoch.CopyFrom(metapb_pb2.RegionEpoch(conf_ver=region.conf_ver, version=region.version))
         response.target_peer.CopyFrom(peer_pb(leader))
@@ -72,8 +71,7 @@ class HeartbeatStreams:
         requests: AsyncIterator[pdpb_pb2.RegionHeartbeatRequest],
         outbox: asyncio.Queue[pdpb_pb2.RegionHeartbeatResponse | None],
     ) -> None:
-        cluster = self.cluster
-        assert cluster is not None
+        cluster = self._cluster
         try:
             async for request in requests:
                 if request.header.cluster_id != cluster.cluster_id:
@@ -87,6 +85,8 @@ class HeartbeatStreams:
                 cluster.region_heartbeat(request)
         except PdError as error:
             get_logger().warn("region heartbeat refused", error=str(error))
+        except RpcError as error:
+            get_logger().debug("region heartbeat stream ended", error=str(error))
         finally:
             _finish(outbox)
 

@@ -1,6 +1,7 @@
-"""What the leading member runs in one term: the oracle, the cluster, its scheduling, the heartbeat streams.
+"""What the leading member runs in one term: the oracle, the cluster, its scheduling, the leases, the heartbeat streams.
 
-Built anew in every term from the replicated metadata and the regions this member knows; nothing of it outlives the term.
+Built anew in every term from the replicated metadata and the regions this member knows; nothing of it outlives the term but the
+regions, which a member keeps as follower too.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from core_py.errors import DbError
 from core_py.ports import Clock, Random
-from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
 from pd_py.cluster.cluster import Cluster
+from pd_py.cluster.coordinator import Coordinator
+from pd_py.cluster.regions import Regions
 from pd_py.etcd.lessor import Lessor
+from pd_py.gc.manager import GcManager
 from pd_py.member.fenced import FencedStore
-from pd_py.schedule.view import ScheduleOptions
 from pd_py.server.config import PdConfig
 from pd_py.server.heartbeats import HeartbeatStreams
 from pd_py.server.metrics import PdMetrics
@@ -33,72 +34,79 @@ class Surroundings:
     clock: Clock
     rng: Random
     metrics: PdMetrics
+    regions: Regions
 
 
 class LeaderSession:
-    """One term. `begin` before anything else."""
+    """One term. Made by `begin`."""
 
     def __init__(
-        self, store: FencedStore, around: Surroundings, scope: TaskScope, on_close: Callable[[], None]
+        self,
+        store: FencedStore,
+        cluster: Cluster,
+        around: Surroundings,
+        scope: TaskScope,
+        on_close: Callable[[], None],
     ) -> None:
         self.store = store
-        self._on_close = on_close
+        self.cluster = cluster
         self._around = around
         self._scope = scope
-        config = around.config
-        self.streams = HeartbeatStreams()
-        self.cluster = Cluster(
+        self._on_close = on_close
+        self.streams = HeartbeatStreams(cluster)
+        self.coordinator = Coordinator(
+            cluster,
             store,
+            cluster.prefix,
             around.clock,
-            options=ScheduleOptions(
-                config.replication.max_replicas, config.replication.location_labels, config.schedule.low_space_ratio
-            ),
-            max_store_down_s=config.schedule.max_store_down_time,
-            send_step=self.streams.send_step,
+            around.rng,
+            cluster.alloc_id,
+            self.streams.send_step,
+            listener=around.metrics,
+            patrol_interval_s=float(around.config.schedule.patrol_region_interval),
         )
-        self.streams.cluster = self.cluster
-        self._began = False
-        self.lessor: Lessor
-        self.tso: TsoService
-
-    async def begin(self) -> None:
-        """Read what earlier leaders left, and become able to serve. Raises NotLeader, OutcomeUnknown."""
-        around = self._around
-        await self.cluster.load(around.rng)
+        cluster.on_region = self.coordinator.on_region_heartbeat
+        cluster.has_operator = self.coordinator.has_operator
         events = around.metrics.tso_events
-        self.tso = TsoService(self.store, self.cluster.prefix, around.clock, lambda event: events.labels(event).inc())
-        await self.tso.begin()
-        self.lessor = Lessor(self.store, around.clock)
-        self._began = True
-        self._scope.spawn(self.lessor.run(), name="leases")
-        schedule = around.config.schedule
-        self._scope.spawn(self.tso.run(), name="tso")
-        self._scope.spawn(self._patrol(float(schedule.patrol_region_interval)), name="patrol")
-        self._scope.spawn(self._balance(float(schedule.balance_interval)), name="balance")
-        self._scope.spawn(self._refresh(), name="metrics")
+        self.tso = TsoService(store, cluster.prefix, around.clock, lambda event: events.labels(event).inc())
+        self.lessor = Lessor(store, around.clock)
+        self.gc = GcManager(store, cluster.prefix, around.clock)
 
-    async def _patrol(self, interval_s: float) -> None:
-        while True:
-            await asyncio.sleep(interval_s)
-            try:
-                await self.cluster.patrol()
-            except DbError as error:  # the next round tries again
-                get_logger().warn("patrol", error=str(error))
-
-    async def _balance(self, interval_s: float) -> None:
-        while True:
-            await asyncio.sleep(interval_s)
-            self.cluster.balance()
+    @classmethod
+    async def begin(
+        cls,
+        store: FencedStore,
+        around: Surroundings,
+        on_failure: Callable[[BaseException], None] | None,
+        on_close: Callable[[], None],
+    ) -> LeaderSession:
+        """Read what earlier leaders left, and become able to serve. Raises NotLeader, ProposalLost, OutcomeUnknown."""
+        options = around.config.schedule_options
+        cluster = await Cluster.open(store, around.clock, around.rng, options=options, regions=around.regions)
+        scope = TaskScope("pd leader", on_failure=on_failure)
+        session = cls(store, cluster, around, scope, on_close)
+        try:
+            await session.tso.begin()
+            await session.coordinator.load()
+        except BaseException:
+            await session.close()
+            raise
+        scope.spawn(session.tso.run(), name="tso")
+        scope.spawn(session.lessor.run(), name="leases")
+        scope.spawn(cluster.run(), name="cluster")
+        scope.spawn(session._refresh(), name="metrics")
+        session.coordinator.start(on_failure)
+        return session
 
     async def _refresh(self) -> None:
         while True:
-            self._around.metrics.refresh(self.cluster)
+            self._around.metrics.refresh(self.cluster, self.coordinator)
             await asyncio.sleep(METRICS_INTERVAL_S)
 
     async def close(self) -> None:
         """Stop."""
         self._on_close()
         self.streams.close()
-        if self._began:
-            self.lessor.close()
+        self.lessor.close()
+        await self.coordinator.close()
         await self._scope.close()

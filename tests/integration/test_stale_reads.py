@@ -489,6 +489,8 @@ def test_raw_requests_ignore_the_flag() -> None:
 def test_a_merged_region_is_complete_as_far_as_both_parts_are() -> None:
     async def body(cluster: StorageCluster) -> None:
         left, right = partial(replicas, cluster, b"a"), partial(replicas, cluster, b"z")
+        assert cluster.pd.cluster is not None
+        await cluster.pd.cluster.settings.set({"leader-schedule-limit": 0})
         async with await txn_client(cluster) as client:
             await client.split_region([b"m"])
         await eventually(

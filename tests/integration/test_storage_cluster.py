@@ -238,7 +238,7 @@ def test_interrupted_snapshot_is_repeated_at_start() -> None:
 def test_replica_of_a_dead_store_moves_to_a_fourth() -> None:
     async def body(cluster: StorageCluster) -> None:
         assert cluster.pd.cluster is not None
-        cluster.pd.cluster._max_down_s = 5.0
+        await cluster.pd.cluster.settings.set({"max-store-down-time": "5s"})
         async with await raw_client(cluster) as client:
             await client.put(b"k", b"v")
             spare = await cluster.add_store("spare")
@@ -283,7 +283,7 @@ def test_two_stores_with_one_address_are_refused() -> None:
         pd = await cluster.pd_client()
         known = (await pd.get_all_stores())[0]
         with pytest.raises(PdError, match="duplicated store address") as refused:
-            await pd.put_store(metapb_pb2.Store(id=await pd.alloc_id(), address=known.address))
+            await pd.put_store(metapb_pb2.Store(id=await pd.alloc_id(), address=known.address, version=known.version))
         assert isinstance(refused.value, PdError | StoreAddressConflict)
         await pd.close()
 

@@ -1,5 +1,4 @@
-"""PD's metadata as a dictionary, for tests of what is decided over it; `failing` makes every write fail and change nothing.
-anything."""
+"""PD's metadata as a dictionary, for tests of what is decided over it; `failing` makes every write fail and change nothing."""
 
 from __future__ import annotations
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+from collections.abc import Mapping
 
 from core_py.ports import Workers
 from core_py.runtime.tasks import TaskScope
@@ -54,3 +56,31 @@ class LoneStore(ReplicatedStore):
     async def close(self) -> None:
         """Stop."""
         await self.scope.close()
+
+
+class DiskMetadata:
+    """`pd_py.metastore.port.Metadata` over a disk, without members and elections: for tests of what is kept, not how."""
+
+    def __init__(self, disk: MemoryDisk) -> None:
+        self._disk = disk
+        stored = json.loads(disk.read("metadata") or b"{}")
+        self._values = {key: bytes.fromhex(value) for key, value in stored.items()}
+        self._revision = 1
+
+    def get(self, key: str) -> bytes | None:
+        return self._values.get(key)
+
+    def prefix(self, prefix: str) -> list[tuple[str, bytes]]:
+        return sorted((key, value) for key, value in self._values.items() if key.startswith(prefix))
+
+    async def write(self, changes: Mapping[str, bytes | None]) -> int:
+        await asyncio.sleep(0)
+        for key, value in changes.items():
+            if value is None:
+                self._values.pop(key, None)
+            else:
+                self._values[key] = value
+        image = {key: value.hex() for key, value in sorted(self._values.items())}
+        self._disk.replace("metadata", json.dumps(image).encode())
+        self._revision += 1
+        return self._revision

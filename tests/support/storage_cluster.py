@@ -89,7 +89,6 @@ class StorageCluster:
     async def start_pd(self) -> PdServer:
         schedule = ScheduleConfig(
             patrol_region_interval=Seconds(0.1),
-            balance_interval=Seconds(0.2),
             max_store_down_time=Seconds(self.max_store_down_s),
         )
         pd = PdServer(

@@ -179,19 +179,25 @@ def test_the_silence_of_peers_is_remembered_while_it_lasts() -> None:
     assert view is not None
     assert view.down == {12}
     assert regions.down_seconds(1) == {12: 90, 13: 30}
+    silent.down_peers.add(peer=metapb_pb2.Peer(id=99, store_id=9), down_seconds=9000)
+    silent.pending_peers.add(id=98, store_id=9)
+    view = regions.heartbeat(silent, 0.0)
+    assert view is not None
+    assert view.down | view.pending == {12}, "strangers are left out"
     regions.heartbeat(request(), 0.0)
     assert regions.down_seconds(1) == {}
 
 
 def test_buckets_are_kept_by_version_and_go_with_their_region() -> None:
     regions = Regions(statistics(), 60)
-    assert regions.buckets.report(metapb_pb2.Buckets(region_id=1, version=2))
-    assert not regions.buckets.report(metapb_pb2.Buckets(region_id=1, version=1))
-    assert not regions.buckets.report(metapb_pb2.Buckets(region_id=1, version=3, keys=[b"x" * (1 << 17)]))
+    assert not regions.report_buckets(metapb_pb2.Buckets(region_id=1, version=2)), "nobody knows the region"
+    regions.heartbeat(request(), 0.0)
+    assert regions.report_buckets(metapb_pb2.Buckets(region_id=1, version=2))
+    assert not regions.report_buckets(metapb_pb2.Buckets(region_id=1, version=1))
+    assert not regions.report_buckets(metapb_pb2.Buckets(region_id=1, version=3, keys=[b"x" * (1 << 17)]))
     found = regions.buckets.get(1)
     assert found is not None
     assert found.version == 2
-    regions.heartbeat(request(), 0.0)
     regions.heartbeat(request(replace(LARGE, region_id=2, version=2)), 0.0)
     assert regions.buckets.get(1) is None
 

@@ -10,13 +10,11 @@ from typing import Any
 import pytest
 
 from core_py.errors import PdError
-from core_py.runtime.workers import InlineWorkers
 from core_py.sim.clock import LoopClock
 from core_py.sim.disk import MemoryDisk
 from core_py.sim.loop import run_virtual
 from pd_py.cluster.coordinator import Coordinator
 from pd_py.cluster.step_command import step_command
-from pd_py.metastore.local import LocalMetaStore
 from pd_py.schedule.admin import BadOperatorRequest, OperatorRefused, RegionUnknown
 from pd_py.schedule.limits import LimitType
 from pd_py.schedule.operator import (
@@ -33,6 +31,7 @@ from pd_py.schedule.placement.rule import Rule, RuleRole
 from pd_py.schedule.schedulers.running import SchedulerExists, SchedulerNotFound
 from pd_py.schedule.view import PeerView, RegionView, Role
 from protos.kvproto import eraftpb_pb2
+from tests.support.metadata import DiskMetadata
 from tests.support.schedule_play import play
 from tests.support.schedule_tables import TableView, region, store
 
@@ -43,7 +42,7 @@ class Bench:
     def __init__(self, disk: MemoryDisk, regions: list[RegionView], stores: int = 5, **options: object) -> None:
         self.view = TableView({s: store(s) for s in range(1, stores + 1)}, regions, ScheduleOptions(**options))  # type: ignore[arg-type]
         self.view.recount()
-        self.metastore = LocalMetaStore(disk, InlineWorkers())
+        self.metastore = DiskMetadata(disk)
         self.told: list[tuple[int, Step]] = []
         self.last_id = 1000
         self.coordinator = Coordinator(

@@ -115,6 +115,22 @@ def test_what_a_store_registers_is_kept_and_labels_are_merged() -> None:
     check(body)
 
 
+def test_the_first_store_is_checked_as_any_other() -> None:
+    async def body(disk: DictMetadata) -> None:
+        cluster = await opened(disk)
+        region = metapb_pb2.Region(id=1)
+        region.peers.add(id=11, store_id=1)
+        for bad in (metapb_pb2.Store(id=1, address="a:1", version="new"), meta(1, labels={"-": "x"})):
+            with pytest.raises(PdError):
+                await cluster.bootstrap(bad, region)
+        del region.peers[:]
+        with pytest.raises(PdError, match="invalid first region peer count 0, must be 1 for bootstrap"):
+            await cluster.bootstrap(meta(1), region)
+        assert not cluster.bootstrapped
+
+    check(body)
+
+
 def test_labels_follow_the_public_formats() -> None:
     validate([("$zone", "a-b_c.d/e"), ("Z9", "")])
     with pytest.raises(PdError, match=r'zone- does not match format "\^\[\$\]'):
