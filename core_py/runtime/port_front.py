@@ -21,14 +21,14 @@ import shutil
 import socket
 import ssl
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 
 from core_py.errors import CANNOT_LISTEN, ConfigError
-from core_py.ports import Listener, Service, Transport
+from core_py.ports import Channel, Listener, Service, Transport
 from core_py.runtime.byte_pump import BytePump
 from core_py.runtime.client_hello import MAX_RECORD, RECORD_HEADER, MalformedHello, offered_protocols
 from core_py.runtime.log import get_logger
@@ -314,3 +314,32 @@ async def serve_http(
     runner = await _runner_of(application, grace_s)
     await web.SockSite(runner, listening, ssl_context=tls, backlog=BACKLOG).start()
     return _HttpListener(_address(address, listening), runner)
+
+
+class SharedPortTransport:
+    """`core_py.ports.Transport` that serves one of its addresses together with an HTTP application, all else as `inner` does.
+
+    `make_application` is called when that address is served. `tls` as for `serve_shared`.
+    """
+
+    def __init__(
+        self,
+        inner: Transport,
+        address: str,
+        make_application: Callable[[], web.Application],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._inner = inner
+        self._address = address
+        self._make_application = make_application
+        self._tls = tls
+
+    def connect(self, address: str) -> Channel:
+        """A channel to host:port."""
+        return self._inner.connect(address)
+
+    async def serve(self, address: str, services: Sequence[Service]) -> Listener:
+        """Serve on host:port. Raises ConfigError when the address is in use."""
+        if address != self._address:
+            return await self._inner.serve(address, services)
+        return await serve_shared(self._inner, address, services, self._make_application(), tls=self._tls)

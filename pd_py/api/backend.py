@@ -353,27 +353,14 @@ class SettingsPort(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceSafePoint:
-    """A service that holds garbage collection back. `expires_at_s` is Unix seconds."""
-
-    service_id: str
-    expires_at_s: int
-    safe_point: int
-
-
 class GcPort(Protocol):
-    """Safe points."""
+    """Safe points; `pd_py.gc.manager.GcManager` is one."""
 
-    def safe_point(self) -> int:
-        """The timestamp below which old versions may go."""
+    def list_service_safe_points(self) -> dict[str, Any]:
+        """GC's own safe point and what services hold, in the public shape."""
         ...
 
-    def service_safe_points(self) -> Sequence[ServiceSafePoint]:
-        """What services hold, gc_worker's among them."""
-        ...
-
-    async def delete_service(self, service_id: str) -> None:
+    async def delete_service_safe_point(self, service_id: str) -> None:
         """Forget a service's safe point. Raises PdError."""
         ...
 

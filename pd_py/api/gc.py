@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from aiohttp import web
 
 from pd_py.api import go_text
 from pd_py.api.errors import ApiError
-from pd_py.api.middleware import BACKEND, cluster, services
+from pd_py.api.middleware import cluster, services
 from pd_py.api.requests import answer, path_uint64, query_text, uint64
 
-GC_WORKER = "gc_worker"
 PERSIST_INTERVAL_S = 1.0
 
 
 async def safe_points(request: web.Request) -> web.StreamResponse:
     """GET /gc/safepoint: GC's own safe point, and what services hold; the least of those that have not expired."""
-    gc = services(request).gc
-    held = list(gc.service_safe_points())
-    now_s = request.app[BACKEND].now_ms() // 1000
-    least = min((one.safe_point for one in held if one.expires_at_s > now_s), default=0)
-    out: dict[str, Any] = {
-        "service_gc_safe_points": [
-            {"service_id": one.service_id, "expired_at": one.expires_at_s, "safe_point": one.safe_point} for one in held
-        ]
-    }
-    if least:
-        out["min_service_gc_safe_point"] = least
-    out["gc_safe_point"] = gc.safe_point()
-    return answer(out)
+    return answer(services(request).gc.list_service_safe_points())
 
 
 async def delete_service(request: web.Request) -> web.StreamResponse:
     """DELETE /gc/safepoint/{service_id}."""
-    await services(request).gc.delete_service(request.match_info["service_id"])
+    await services(request).gc.delete_service_safe_point(request.match_info["service_id"])
     return answer("Delete service GC safepoint successfully.")
 
 

@@ -27,7 +27,10 @@ class MembersOfPd:
     """See the port for the methods. `describe` is the member directory's."""
 
     def __init__(
-        self, describe: Callable[[], pdpb_pb2.GetMembersResponse], changes: MemberChanges, transport: Transport
+        self,
+        describe: Callable[[], pdpb_pb2.GetMembersResponse],
+        changes: Callable[[], MemberChanges],
+        transport: Transport,
     ) -> None:
         self._describe = describe
         self._changes = changes
@@ -59,12 +62,13 @@ class MembersOfPd:
 
     async def remove(self, member_id: int) -> None:
         """See the port."""
-        await self._changes.remove(member_id)
+        await self._changes().remove(member_id)
 
     async def resign(self, to: str) -> None:
         """See the port. Without a name the first other member that answers gets the leadership."""
-        own = self._changes.leader_id()
-        others = [member for member in self._changes.list() if not member.is_learner and member.id != own]
+        changes = self._changes()
+        own = changes.leader_id()
+        others = [member for member in changes.list() if not member.is_learner and member.id != own]
         if to:
             others = [member for member in others if member.name == to]
         else:
@@ -72,7 +76,7 @@ class MembersOfPd:
             others = [member for member in others if member.id in healthy]
         if not others:
             raise MemberCommandRefused("no valid pd to transfer etcd leader")
-        self._changes.transfer(others[0].id)
+        changes.transfer(others[0].id)
 
     async def set_priority(self, member_id: int, priority: int) -> None:
         """See the port: members here have no priorities."""

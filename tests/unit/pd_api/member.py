@@ -1,5 +1,5 @@
-"""A PD member for tests of its HTTP API: the real cluster, settings and coordinator over metadata in memory; members of PD and
-garbage collection are plain values."""
+"""A PD member for tests of its HTTP API: the real cluster, settings and coordinator over metadata in memory; members of PD are
+plain values."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 from aiohttp.test_utils import TestClient, TestServer
 
 from core_py.errors import PdError
 from core_py.sim.clock import LoopClock
 from pd_py.api.app import application
-from pd_py.api.backend import ApiBackend, ServiceSafePoint
+from pd_py.api.backend import ApiBackend
 from pd_py.api.of_cluster import RegionsOfMember
 from pd_py.api.wiring import leader_services
 from pd_py.cluster.cluster import Cluster
 from pd_py.cluster.convert import region_pb
 from pd_py.cluster.coordinator import Coordinator
-from pd_py.metastore.port import MetaStore
+from pd_py.gc.manager import GcManager
 from pd_py.schedule.operator import Step
 from pd_py.schedule.options import ScheduleOptions
 from pd_py.schedule.view import PeerView, RegionView
@@ -76,22 +76,6 @@ class Members:
         self.calls.append(("priority", member_id, priority))
 
 
-@dataclass
-class Gc:
-    """`GcPort`."""
-
-    services: list[ServiceSafePoint] = field(default_factory=list)
-
-    def safe_point(self) -> int:
-        return 100
-
-    def service_safe_points(self) -> Sequence[ServiceSafePoint]:
-        return self.services
-
-    async def delete_service(self, service_id: str) -> None:
-        self.services = [one for one in self.services if one.service_id != service_id]
-
-
 def region(region_id: int, start: bytes, end: bytes, stores: Sequence[int] = (1, 2, 3), **fields: Any) -> RegionView:
     """A region led from its first store."""
     peers = tuple(PeerView(region_id * 10 + store_id, store_id) for store_id in stores)
@@ -107,7 +91,7 @@ class Member:
         self.metastore = metastore
         self.name = name
         self.members = Members()
-        self.gc = Gc()
+        self.gc = GcManager(metastore, cluster.prefix, cluster.clock)
         self.leads = True
         self.shows_synced = False
         self.told: list[tuple[int, Step]] = []
@@ -115,7 +99,7 @@ class Member:
         clock = cluster.clock
         self.coordinator = Coordinator(
             cluster,
-            cast("MetaStore", metastore),
+            metastore,
             cluster.prefix,
             clock,
             random.Random(1),

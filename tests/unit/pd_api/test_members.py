@@ -59,7 +59,7 @@ def test_leadership_goes_to_a_member_that_answers() -> None:
         await serve(network, "pd2", STATUS.NOT_SERVING)
         await serve(network, "pd3", STATUS.SERVING)
         await serve(network, "pd4", STATUS.SERVING)
-        members = MembersOfPd(describe, cast("MemberChanges", changes), network.transport("pd1"))
+        members = MembersOfPd(describe, lambda: cast("MemberChanges", changes), network.transport("pd1"))
         assert await members.healthy() == [1, 3, 4]
         await members.resign("")
         await members.resign("pd2")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pd_py.api import go_text
-from pd_py.api.backend import ServiceSafePoint
 from pd_py.api.requests import from_hex, integer, uint64
+from pd_py.gc.manager import NULL_KEYSPACE
 from pd_py.schedule.view import FlowKind, HotPeer
 from protos.kvproto import metapb_pb2, pdpb_pb2
 from tests.unit.pd_api.member import API, Client, Member
@@ -47,18 +47,17 @@ async def test_changes_of_members(member: Member, http: Client) -> None:
 
 
 async def test_safe_points(member: Member, http: Client) -> None:
-    now_s = member.cluster.clock.wall_ms() // 1000
-    member.gc.services = [
-        ServiceSafePoint("gc_worker", (1 << 63) - 1, 500),
-        ServiceSafePoint("br", now_s + 100, 300),
-        ServiceSafePoint("old", now_s - 1, 200),
-    ]
+    assert await member.gc.update_gc_safe_point(100) == 100
+    await member.gc.set_gc_barrier(NULL_KEYSPACE, "br", 300, 1000)
+    await member.gc.advance_txn_safe_point(NULL_KEYSPACE, 250)
     shown = await get(http, "/gc/safepoint")
-    assert (shown["min_service_gc_safe_point"], shown["gc_safe_point"]) == (300, 100)
-    assert shown["service_gc_safe_points"][1] == {"service_id": "br", "expired_at": now_s + 100, "safe_point": 300}
+    assert (shown["min_service_gc_safe_point"], shown["gc_safe_point"]) == (250, 100)
+    held = {one["service_id"]: one["safe_point"] for one in shown["service_gc_safe_points"]}
+    assert held == {"br": 300, "gc_worker": 250}
     response = await http.delete(f"{API}/gc/safepoint/br")
     assert await response.json() == "Delete service GC safepoint successfully."
-    assert (await get(http, "/gc/safepoint"))["min_service_gc_safe_point"] == 500
+    shown = await get(http, "/gc/safepoint")
+    assert [one["service_id"] for one in shown["service_gc_safe_points"]] == ["gc_worker"]
 
 
 async def test_resolved_timestamps(member: Member, http: Client) -> None:
