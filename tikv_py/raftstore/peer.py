@@ -155,6 +155,8 @@ class Peer:
         self.hot_reads: HotReads | None = None
         """Remembers reads while there are so many that the region may be split; every read looks at it."""
         self.reported_flow = Flow()
+        self.reported_s = 0
+        """When PD was last told of the region, in seconds since the epoch."""
         """The part of it that PD was told."""
         self.approximate_size = 0
         self.approximate_keys = 0

@@ -24,6 +24,7 @@ from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.region import same_epoch
 from tikv_py.raftstore.store import Store
 from tikv_py.server.disk_watch import DiskWatch
+from tikv_py.server.flow_report import FlowReport
 from tikv_py.server.metrics import StoreMetrics
 from tikv_py.server.split_worker import SplitWorker, split_region
 
@@ -58,6 +59,7 @@ class PdWorker(StoreListener):
         self._stream = pd.region_heartbeat_stream()
         self._started_s = clock.wall_ms() // 1000
         self._turns_told = 0
+        self._flows = FlowReport(clock.wall_ms())
 
     def start(self) -> None:
         """Begin."""
@@ -74,7 +76,8 @@ class PdWorker(StoreListener):
     def on_role_change(self, peer: Peer) -> None:
         """Leadership moved."""
         if peer.is_leader:
-            peer.reported_flow = replace(peer.flow)  # what it did as a follower the leader before has reported
+            # What it did as a follower the leader before has reported.
+            peer.reported_flow, peer.reported_s = replace(peer.flow), self._clock.wall_ms() // 1000
             self._report(peer.region.id)
 
     def on_region_change(self, peer: Peer) -> None:
@@ -146,7 +149,7 @@ class PdWorker(StoreListener):
         self._metrics.region_size.set(size)
         self._metrics.engine_size.labels("kv").set(used)
         self._metrics.engine_size.labels("raft").set(self._store.raft_db.approximate_size())
-        return pdpb_pb2.StoreStats(
+        stats = pdpb_pb2.StoreStats(
             store_id=self._store.store_id,
             capacity=disk.capacity,
             available=disk.available,
@@ -155,6 +158,8 @@ class PdWorker(StoreListener):
             region_count=len(peers),
             start_time=self._started_s,
         )
+        self._flows.fill(stats, self._store.peers, self._clock.wall_ms())
+        return stats
 
     async def _interval(self) -> None:
         for number in itertools.count(1):
@@ -197,13 +202,15 @@ class PdWorker(StoreListener):
             region=peer.region,
             leader=peer.meta(),
             term=peer.node.term,
-            approximate_size=peer.approximate_size,
+            approximate_size=max(1, peer.approximate_size),  # 0 would mean that it was not measured
             approximate_keys=peer.approximate_keys,
             bytes_written=flow.written_bytes,
             keys_written=flow.written_keys,
             bytes_read=flow.read_bytes,
             keys_read=flow.read_keys,
         )
+        request.interval.start_timestamp = peer.reported_s or self._started_s
+        request.interval.end_timestamp = peer.reported_s = self._clock.wall_ms() // 1000
         now = self._clock.monotonic()
         if self._store.hibernation.is_asleep(peer.region.id):
             return request  # the members are silent because all is well
