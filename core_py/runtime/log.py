@@ -107,6 +107,19 @@ class _Writer:
     debug = info = warn = warning = error = fatal = critical = exception = msg
 
 
+class _Threshold:
+    """The level of the process's log. Loggers keep their filter once they are used, so what may change is checked by a processor."""
+
+    level = LEVELS["info"]
+
+    @classmethod
+    def drop_below(cls, _logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """The first processor: events below the level go no further."""
+        if LEVELS.get(method, LEVELS["error"]) < cls.level:
+            raise structlog.DropEvent
+        return event
+
+
 def setup(config: LogConfig, stream: TextIO | None = None) -> None:
     """Configure the process's log once, at start."""
     handler: logging.Handler
@@ -120,8 +133,10 @@ def setup(config: LogConfig, stream: TextIO | None = None) -> None:
         handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     writer = _Writer(handler)
+    set_level(config.level)
     structlog.configure(
         processors=[
+            _Threshold.drop_below,
             structlog.contextvars.merge_contextvars,
             structlog.processors.CallsiteParameterAdder(
                 {structlog.processors.CallsiteParameter.FILENAME, structlog.processors.CallsiteParameter.LINENO}
@@ -129,10 +144,17 @@ def setup(config: LogConfig, stream: TextIO | None = None) -> None:
             structlog.processors.format_exc_info,
             _Render(redact=config.redact_info_log, as_json=config.format == "json"),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[config.level.lower()]),
+        wrapper_class=structlog.make_filtering_bound_logger(min(LEVELS.values())),
         logger_factory=lambda *_args: writer,
         cache_logger_on_first_use=True,
     )
+
+
+def set_level(level: str) -> None:
+    """Write events from this level on; may be called at any time. Raises ValueError for an unknown level."""
+    if level.lower() not in LEVELS:
+        raise ValueError(f"log level {level!r} is none of {', '.join(LEVELS)}")
+    _Threshold.level = LEVELS[level.lower()]
 
 
 def get_logger(**bound: object) -> Any:

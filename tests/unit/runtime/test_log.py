@@ -72,6 +72,20 @@ def test_levels(lines: io.StringIO) -> None:
     assert written(lines)["level"] == "ERROR"
 
 
+def test_the_level_changes_while_loggers_are_in_use(lines: io.StringIO) -> None:
+    log.setup(log.LogConfig(level="warn"), lines)
+    kept = log.get_logger(store=1)
+    kept.info("one")
+    log.set_level("DEBUG")
+    kept.debug("two")
+    log.set_level("error")
+    kept.warn("three")
+    kept.error("four")
+    assert [line.split('["')[1].split('"')[0] for line in lines.getvalue().splitlines()] == ["two", "four"]
+    with pytest.raises(ValueError, match="none of"):
+        log.set_level("loud")
+
+
 @pytest.mark.parametrize("config", [log.LogConfig(level="loud"), log.LogConfig(format="xml")])
 def test_wrong_settings(config: log.LogConfig) -> None:
     with pytest.raises(ValueError, match=r"^log\."):

@@ -1,0 +1,1 @@
+"""`pd-py ctl`: asking and operating a cluster from the command line, over the HTTP API. Spelling follows the public pd-ctl."""

@@ -1,0 +1,116 @@
+"""The HTTP API from a command line: one request at a time, to the first member that answers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from core_py.errors import PdError, RetryClass
+
+PREFIX = "/pd/api/v1"
+TIMEOUT_S = 60.0
+MAX_ANSWER_BYTES = 1 << 30
+
+
+class Refused(PdError):
+    """The server answered with an error."""
+
+    code = "PD:Ctl:Refused"
+    retry = RetryClass.NEVER
+
+
+class Unreachable(PdError):
+    """No member answered."""
+
+    code = "PD:Ctl:Unreachable"
+
+
+class BadArgument(PdError):
+    """What was typed makes no sense."""
+
+    code = "PD:Ctl:BadArgument"
+    retry = RetryClass.NEVER
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files; empty names are not given."""
+
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+
+    def context(self) -> ssl.SSLContext:
+        """For connections. Raises BadArgument for files that cannot be used."""
+        try:
+            context = ssl.create_default_context(cafile=self.ca or None)
+            if self.certificate:
+                context.load_cert_chain(self.certificate, self.key or None)
+        except (OSError, ssl.SSLError) as error:
+            raise BadArgument(f"the TLS files cannot be used: {error}") from error
+        return context
+
+
+class PdHttp:
+    """Requests to the members at `urls`, tried in their order."""
+
+    def __init__(self, urls: Sequence[str], tls: TlsFiles) -> None:
+        if not urls:
+            raise BadArgument("--pd names no URL")
+        self._urls = [url if "://" in url else f"http://{url}" for url in urls]
+        self._tls = tls
+        for url in self._urls:
+            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+                raise BadArgument(f"{url} is not an http:// or https:// URL")
+
+    def request(self, method: str, path: str, body: Any = None, *, has_body: bool = False) -> Any:
+        """The JSON answer (or text, where the server sends none) to a request below the API's prefix.
+
+        Raises Refused with the server's text, Unreachable.
+        """
+        data = json.dumps(body).encode() if has_body else None
+        failures = []
+        for url in self._urls:
+            try:
+                status, answer = self._once(url, method, PREFIX + path, data)
+            except (OSError, http.client.HTTPException) as error:
+                failures.append(f"{url}: {error}")
+                continue
+            return _value(status, answer)
+        raise Unreachable(f"no PD answers: {'; '.join(failures)}")
+
+    def _once(self, url: str, method: str, path: str, data: bytes | None) -> tuple[int, bytes]:
+        parts = urlsplit(url)
+        connection: http.client.HTTPConnection
+        if parts.scheme == "https":
+            connection = http.client.HTTPSConnection(
+                parts.hostname or "", parts.port, timeout=TIMEOUT_S, context=self._tls.context()
+            )
+        else:
+            connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
+        try:
+            headers = {} if data is None else {"Content-Type": "application/json"}
+            connection.request(method, path, body=data, headers=headers)
+            response = connection.getresponse()
+            answer = response.read(MAX_ANSWER_BYTES)
+        finally:
+            connection.close()
+        return response.status, answer
+
+
+def _value(status: int, answer: bytes) -> Any:
+    text = answer.decode("utf-8", "replace").strip()
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    if status < 300:
+        return value
+    if isinstance(value, dict) and "msg" in value:
+        value = value["msg"]
+    raise Refused(f"[{status}] {value if isinstance(value, str) else json.dumps(value)}")
