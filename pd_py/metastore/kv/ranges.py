@@ -23,8 +23,8 @@ _TARGETS: dict[int, Callable[[KeyVersion], Any]] = {
 def answer(versions: Versions, request: rpc_pb2.RangeRequest, revision: int) -> rpc_pb2.RangeResponse:
     """The response; `revision` goes into its header. Raises Compacted, FutureRevision.
 
-    As in etcd, `count` is that of the span before the revision filters, and sorting by anything but the key without an order is
-    ascending.
+    As in etcd, `count` is that of the span before the revision filters; sorting by anything but the key without an order is
+    ascending, and then a limit without filters takes the first keys and one more before they are sorted, not after.
     """
     versions.check_revision(request.revision)
     found = list(versions.within(span_of(request.key, request.range_end), request.revision))
@@ -32,6 +32,8 @@ def answer(versions: Versions, request: rpc_pb2.RangeRequest, revision: int) -> 
     response.header.revision = revision
     if request.count_only:
         return response
+    if request.limit > 0 and request.sort_order == _Request.NONE and not _has_filters(request):
+        del found[request.limit + 1 :]
     found = _filtered(found, request)
     if request.sort_target != _Request.KEY or request.sort_order == _Request.DESCEND:
         found.sort(key=_TARGETS[request.sort_target], reverse=request.sort_order == _Request.DESCEND)
@@ -40,6 +42,15 @@ def answer(versions: Versions, request: rpc_pb2.RangeRequest, revision: int) -> 
         response.more = True
     response.kvs.extend(to_pb(kv, keys_only=request.keys_only) for kv in found)
     return response
+
+
+def _has_filters(request: rpc_pb2.RangeRequest) -> bool:
+    return bool(
+        request.min_mod_revision
+        or request.max_mod_revision
+        or request.min_create_revision
+        or request.max_create_revision
+    )
 
 
 def _filtered(found: list[KeyVersion], request: rpc_pb2.RangeRequest) -> list[KeyVersion]:

@@ -105,6 +105,8 @@ def test_all_of_a_transaction_shares_one_revision_and_sees_what_came_before_in_i
         ({"key": b"\0", "range_end": b"\0", "sort_target": Range.VALUE}, [b"c", b"a", b"b"]),
         ({"key": b"\0", "range_end": b"\0", "sort_target": Range.MOD, "sort_order": Range.DESCEND, "limit": 1}, [b"b"]),
         ({"key": b"\0", "range_end": b"\0", "sort_target": Range.CREATE, "limit": 2}, [b"a", b"b"]),
+        ({"key": b"\0", "range_end": b"\0", "sort_target": Range.VALUE, "limit": 1}, [b"a"]),  # etcd 3.4 answers so
+        ({"key": b"\0", "range_end": b"\0", "sort_target": Range.VALUE, "limit": 1, "min_mod_revision": 1}, [b"c"]),
         (
             {"key": b"\0", "range_end": b"\0", "sort_target": Range.VERSION, "sort_order": Range.DESCEND},
             [b"b", b"a", b"c"],
