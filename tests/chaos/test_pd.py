@@ -29,6 +29,8 @@ HOME = "home"
 RESUME_WITHIN_S = 10.0
 CUT_S = 8.0
 STOPPED_S = 30.0
+LEADER_TRIES = 40
+START_WITHIN_S = 60.0
 KINDS = ("tso", "ids", "puts", "txns")
 
 
@@ -70,14 +72,13 @@ class Cluster:
 
     def leader(self) -> str:
         """The name of the member that leads."""
-        for _ in range(100):
+        for _ in range(LEADER_TRIES):
             command = [sys.executable, "-m", "tests.chaos.pd_workload", "--leader", ",".join(self.pd)]
             asked = subprocess.run(self.spaces.command(HOME, command), capture_output=True, text=True, check=True)
             address = asked.stdout.strip()
             if address in self.pd:
                 return MEMBERS[self.pd.index(address)]
-            time.sleep(0.2)
-        raise AssertionError("no leader within 20 s")
+        raise AssertionError(f"no leader, asked {LEADER_TRIES} times")
 
     def signal(self, name: str, number: int) -> None:
         os.kill(self.processes[name].pid, number)
@@ -102,6 +103,7 @@ class Watcher:
         self._process = process
         self.lines: list[dict[str, float]] = []
         self.last: dict[str, object] = {}
+        self._news = threading.Condition()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -109,18 +111,31 @@ class Watcher:
         assert self._process.stdout is not None
         for raw in self._process.stdout:
             line = json.loads(raw)
-            if "wrong" in line:
-                self.last = line
-            else:
-                self.lines.append(line)
+            with self._news:
+                if "wrong" in line:
+                    self.last = line
+                else:
+                    self.lines.append(line)
+                self._news.notify_all()
+
+    def until(self, at: float) -> None:
+        """Wait until the workload has told of this moment."""
+        with self._news:
+            assert self._news.wait_for(lambda: self.lines[-1]["t"] >= at, at - time.monotonic() + 30)
+
+    def begun(self) -> bool:
+        """Wait until every kind of work was done a few times; False when that takes too long."""
+        with self._news:
+            return self._news.wait_for(
+                lambda: bool(self.lines) and min(self.lines[-1][kind] for kind in KINDS) >= 10, START_WITHIN_S
+            )
 
     def wait_for_progress(self, since: float, within_s: float) -> dict[str, float]:
         """How many seconds after `since` each kind of work went on. Fails after `within_s`.
 
         What was on its way when the fault began does not count: only what comes half a second later.
         """
-        while self.lines[-1]["t"] < since + 0.5:
-            time.sleep(0.05)
+        self.until(since + 0.5)
         before = next(line for line in reversed(self.lines) if line["t"] <= since + 0.5)
         found: dict[str, float] = {}
         while len(found) < len(KINDS):
@@ -132,7 +147,7 @@ class Watcher:
             assert not missing or time.monotonic() < since + within_s + 1, (
                 f"{missing} did not go on within {within_s} s"
             )
-            time.sleep(0.05)
+            self.until(self.lines[-1]["t"] + 0.01)
         assert max(found.values()) <= within_s, found
         return found
 
@@ -155,12 +170,7 @@ def running(directory: Path) -> Iterator[tuple[Cluster, Watcher]]:
         process = subprocess.Popen(spaces.command(HOME, command), stdout=subprocess.PIPE, stderr=log)
         stack.callback(end, process)
         watcher = Watcher(process)
-        deadline = time.monotonic() + 60
-        while not watcher.lines or min(watcher.lines[-1][kind] for kind in KINDS) < 10:
-            assert time.monotonic() < deadline, (
-                f"the workload did not begin: {(directory / 'workload.log').read_text()}"
-            )
-            time.sleep(0.1)
+        assert watcher.begun(), f"the workload did not begin: {(directory / 'workload.log').read_text()}"
         yield cluster, watcher
 
 
@@ -191,18 +201,18 @@ def test_members_that_die_and_members_that_are_cut_off(chaos: tuple[Cluster, Wat
     leader = cluster.leader()
     cluster.spaces.cut(leader)
     told["leader cut off"] = watcher.wait_for_progress(time.monotonic(), RESUME_WITHIN_S)
-    time.sleep(CUT_S)
+    watcher.until(time.monotonic() + CUT_S)
     cluster.spaces.heal(leader)
     told["leader back"] = watcher.wait_for_progress(time.monotonic(), RESUME_WITHIN_S)
 
     leader = cluster.leader()
     cluster.signal(leader, signal.SIGSTOP)
     told["leader stopped"] = watcher.wait_for_progress(time.monotonic(), RESUME_WITHIN_S)
-    time.sleep(STOPPED_S)
+    watcher.until(time.monotonic() + STOPPED_S)
     cluster.signal(leader, signal.SIGCONT)
     told["leader goes on"] = watcher.wait_for_progress(time.monotonic(), RESUME_WITHIN_S)
 
-    time.sleep(2)
+    watcher.until(time.monotonic() + 2)
     outcome = watcher.finish()
     for event, kinds in told.items():
         print(event, {kind: round(seconds, 1) for kind, seconds in kinds.items()})
