@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 
 from core_py.errors import ConfigError, RpcError
 from core_py.ports import CallContext, Service, methods_of
-from core_py.runtime import port_front
+from core_py.runtime import port_front, tls
 from core_py.runtime.byte_pump import BytePump
 from core_py.runtime.client_hello import MalformedHello, offered_protocols
 from core_py.runtime.grpc_transport import GrpcTransport
@@ -304,8 +304,8 @@ def _certificate(directory: Path) -> tuple[bytes, bytes]:
 
 async def test_grpc_and_https_share_a_port(tmp_path: Path) -> None:
     key, chain = _certificate(tmp_path)
-    server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server_side.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    files = (str(tmp_path / "cert.pem"), str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
+    server_side = tls.server_context(*files)
     transport = GrpcTransport((chain, key, chain))
     listener = await serve_shared(transport, "127.0.0.1:0", SERVICES, _application(), tls=server_side)
     port = listener.address.split(":")[1]
@@ -313,12 +313,21 @@ async def test_grpc_and_https_share_a_port(tmp_path: Path) -> None:
     try:
         answer = await channel.unary(ALLOC, pdpb_pb2.AllocIDRequest(count=9), timeout_s=5)
         assert answer.id == 9
-        trust = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+        trust = tls.client_context(*files)
         async with aiohttp.ClientSession() as session:
             async with session.put(f"https://localhost:{port}/echo", data=b"hello", ssl=trust) as response:
                 assert await response.read() == b"hello"
             with pytest.raises(aiohttp.ClientError):
                 await session.get(f"http://localhost:{port}/echo")
+            with pytest.raises(aiohttp.ClientError):  # without a certificate of its own
+                await session.get(f"https://localhost:{port}/echo", ssl=tls.client_context(files[0]))
     finally:
         await channel.close()
         await listener.stop(0.05)
+
+
+def test_files_that_are_no_certificates_are_named(tmp_path: Path) -> None:
+    (tmp_path / "ca").write_text("no certificate")
+    for make in (tls.server_context, tls.client_context):
+        with pytest.raises(ConfigError, match="the TLS files cannot be used"):
+            make(str(tmp_path / "ca"), str(tmp_path / "ca"), str(tmp_path / "ca"))
