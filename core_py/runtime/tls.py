@@ -1,4 +1,4 @@
-"""TLS contexts for HTTP out of PEM files, with the rules that the gRPC ports have: both sides show a certificate of the same root."""
+"""TLS contexts for HTTP out of PEM files, by the rule of the gRPC ports: both sides show a certificate of the same root."""
 
 from __future__ import annotations
 
