@@ -14,7 +14,6 @@ import time
 from dataclasses import replace
 
 from bench.load import Result, summarize
-from pd_py.cluster.long_lived import LongLived
 from pd_py.cluster.region_statistics import Limits, RegionStatistics
 from pd_py.cluster.regions import Regions
 from pd_py.schedule.options import ScheduleOptions
@@ -85,11 +84,11 @@ def measure(total: int, operations: int) -> dict[str, object]:
     regions = Regions(RegionStatistics(Limits.of(ScheduleOptions())), 1800.0)
     before = rss_bytes()
     filling: list[float] = []
-    order, long_lived = list(range(total)), LongLived()
+    order = list(range(total))
     rng.shuffle(order)
     for at in range(0, total, CHUNK):
         timed(regions, [report(n, total, rng).SerializeToString() for n in order[at : at + CHUNK]], filling, 0.0)
-        long_lived.note(len(regions.tree))
+        regions.settle()
     del order
     grown = rss_bytes() - before - 8 * len(filling) - 24 * len(filling)
     steady: list[float] = []

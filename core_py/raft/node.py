@@ -317,6 +317,11 @@ class RawNode:
         return None if read_only.lease_broken or self._raft.role is not StateRole.LEADER else read_only.lease_tick
 
     @property
+    def lease_is_broken(self) -> bool:
+        """True if this leader asked another node to take over in this term: it has no lease until somebody leads a new one."""
+        return self._raft.role is StateRole.LEADER and self._raft.read_only.lease_broken
+
+    @property
     def is_alone(self) -> bool:
         """True if this node is the only voter."""
         return self._raft.tracker.is_alone(self._raft.id)

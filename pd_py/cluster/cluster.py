@@ -21,7 +21,6 @@ from pd_py.cluster import bootstrap
 from pd_py.cluster.bootstrap import CLUSTER_ID_KEY, AlreadyBootstrapped
 from pd_py.cluster.convert import region_view
 from pd_py.cluster.ids import IdAllocator
-from pd_py.cluster.long_lived import LongLived
 from pd_py.cluster.region_statistics import Limits, RegionStatistics
 from pd_py.cluster.region_tree import RegionTree
 from pd_py.cluster.regions import Regions
@@ -92,7 +91,6 @@ class Cluster:
         self.bootstrapped = False
         self.gc_safe_point = 0
         self.region_heartbeats = 0
-        self._long_lived = LongLived()
         self._began_at = clock.monotonic()
         self._saved_at = 0.0
         self.settings.listeners.append(self._options_changed)
@@ -215,7 +213,7 @@ class Cluster:
         """What is to be done now and then; called about every second on the leader."""
         now = self.clock.monotonic()
         self.settings.expire(now)
-        self._long_lived.note(len(self.tree))
+        self.regions.settle()
         for cache in self.regions.hot.values():
             cache.sweep(now)
         if not self.bootstrapped:

@@ -100,6 +100,51 @@ def heartbeat_view(
     )
 
 
+def synced_view(
+    message: pdpb_pb2.SyncRegionResponse, number: int, old: RegionView | None, down_peer_s: float
+) -> tuple[RegionView, dict[int, int]]:
+    """One region of what the leading member sends, and for how long its silent peers have been silent. Raises InvalidRegion.
+
+    The message does not tell sizes: they stay as they were known.
+    """
+    region = message.regions[number]
+    epoch, stats = region.region_epoch, message.region_stats
+    _check_range(region.id, region.start_key, region.end_key)
+    if old is not None and _same_peers(region.peers, old.peers):
+        peers = old.peers
+    else:
+        peers = _peers(region.id, region.peers)
+    ids = {peer.peer_id for peer in peers}
+    silent: dict[int, int] = {}
+    if number < len(message.down_peers):
+        silent = {one.peer.id: one.down_seconds for one in message.down_peers[number].peers if one.peer.id in ids}
+    pending = _NONE
+    if number < len(message.pending_peers):
+        pending = frozenset([peer.id for peer in message.pending_peers[number].peers if peer.id in ids])
+    flows = (0, 0, 0, 0)
+    if number < len(stats):
+        stat = stats[number]
+        flows = (stat.bytes_written, stat.keys_written, stat.bytes_read, stat.keys_read)
+        if max(flows) >= IMPOSSIBLE_FLOW:
+            flows = (0, 0, 0, 0)
+    view = RegionView(
+        region.id,
+        region.start_key,
+        region.end_key,
+        epoch.conf_ver,
+        epoch.version,
+        peers,
+        message.region_leaders[number].store_id if number < len(message.region_leaders) else 0,
+        frozenset([peer_id for peer_id, seconds in silent.items() if seconds >= down_peer_s]),
+        pending,
+        0 if old is None else old.size_bytes,
+        0 if old is None else old.keys,
+        0,
+        *flows,
+    )
+    return view, silent
+
+
 def _unwell(
     heartbeat: pdpb_pb2.RegionHeartbeatRequest, peers: Sequence[PeerView], old: RegionView | None, down_peer_s: float
 ) -> tuple[frozenset[int], frozenset[int]]:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 
 from core_py.errors import DbError
-from core_py.ports import Transport, methods_of
+from core_py.ports import StreamCall, Transport, methods_of
 from core_py.runtime.log import get_logger
-from pd_py.cluster.convert import IMPOSSIBLE_FLOW, InvalidRegion, region_view
+from pd_py.cluster.convert import InvalidRegion
 from pd_py.cluster.region_syncer import KEEP_ALIVE_S
 from pd_py.cluster.regions import Regions
 from protos.kvproto import pdpb_pb2
@@ -57,8 +56,9 @@ class RegionFollower:
     async def _follow(self, address: str) -> None:
         """One stream, until it ends or another member leads."""
         channel = self._transport.connect(address)
-        stream = channel.stream(_METHOD)
+        stream: StreamCall | None = None
         try:
+            stream = channel.stream(_METHOD)
             request = pdpb_pb2.SyncRegionRequest(member=self._member, start_index=self._position)
             request.header.cluster_id = self._cluster_id()
             self._is_whole = self._position > 0
@@ -73,7 +73,8 @@ class RegionFollower:
             get_logger().info("regions do not come", leader=address, error=str(error) or "silence")
         finally:
             self.is_synced = False
-            stream.cancel()
+            if stream is not None:
+                stream.cancel()
             await channel.close()
 
     def take(self, response: pdpb_pb2.SyncRegionResponse) -> None:
@@ -85,38 +86,16 @@ class RegionFollower:
             self._position, self._is_whole = 0, False
             raise StaleRegions(f"the leader continues at {response.start_index}")
         for number in range(count):
-            self._take_one(response, number)
+            try:
+                self._regions.put_synced(response, number)
+            except InvalidRegion as error:
+                get_logger().warn("region of the leader is not taken", error=str(error))
+        self._regions.settle()
         if self._is_whole:
             self._position += count
             self.is_synced = True
         elif not count:
             self._position, self._is_whole, self.is_synced = response.start_index, True, True
-
-    def _take_one(self, response: pdpb_pb2.SyncRegionResponse, number: int) -> None:
-        try:
-            view = region_view(response.regions[number])
-        except InvalidRegion as error:
-            get_logger().warn("region of the leader is not taken", error=str(error))
-            return
-        if number < len(response.region_leaders):
-            view = replace(view, leader_store_id=response.region_leaders[number].store_id)
-        if number < len(response.region_stats):
-            stat = response.region_stats[number]
-            if max(stat.bytes_written, stat.bytes_read, stat.keys_written, stat.keys_read) < IMPOSSIBLE_FLOW:
-                view = replace(
-                    view,
-                    written_bytes=stat.bytes_written,
-                    read_bytes=stat.bytes_read,
-                    written_keys=stat.keys_written,
-                    read_keys=stat.keys_read,
-                )
-        down: dict[int, int] = {}
-        if number < len(response.down_peers):
-            down = {one.peer.id: one.down_seconds for one in response.down_peers[number].peers}
-        pending: frozenset[int] = frozenset()
-        if number < len(response.pending_peers):
-            pending = frozenset(peer.id for peer in response.pending_peers[number].peers)
-        self._regions.put_synced(replace(view, pending=pending), down)
 
 
 class StaleRegions(DbError):

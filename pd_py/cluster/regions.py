@@ -11,9 +11,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from pd_py.cluster.buckets import BucketCache
-from pd_py.cluster.convert import IMPOSSIBLE_FLOW, down_seconds, heartbeat_view, interval_seconds, region_view
+from pd_py.cluster.convert import (
+    IMPOSSIBLE_FLOW,
+    down_seconds,
+    heartbeat_view,
+    interval_seconds,
+    region_view,
+    synced_view,
+)
 from pd_py.cluster.hot_cache import HotCache
-from pd_py.cluster.long_lived import no_collection
+from pd_py.cluster.long_lived import LongLived, no_collection
 from pd_py.cluster.region_statistics import RegionStatistics
 from pd_py.cluster.region_tree import RegionTree
 from pd_py.schedule.view import FlowKind, RegionView
@@ -40,6 +47,7 @@ class Regions:
         self.on_gone: list[RegionListener] = []
         """Told of a region that a newer one displaced."""
         self._down_seconds: dict[int, Mapping[int, int]] = {}
+        self._long_lived = LongLived()
 
     def heartbeat(self, request: pdpb_pb2.RegionHeartbeatRequest, now: float) -> RegionView | None:
         """A leader reported its region; None when something newer is known. Raises InvalidRegion."""
@@ -105,18 +113,14 @@ class Regions:
         for listener in self.on_change:
             listener(region)
 
-    def put_synced(self, region: RegionView, down_seconds: Mapping[int, int]) -> bool:
-        """Take in a region as the leading member has it; sizes, which it does not tell, stay as they were known."""
-        old = self.tree.get(region.region_id)
-        down = frozenset(peer_id for peer_id, seconds in down_seconds.items() if seconds >= self.down_peer_s)
-        if old is None:
-            region = replace(region, down=down)
-        else:
-            peers = old.peers if old.peers == region.peers else region.peers
-            region = replace(region, peers=peers, down=down, size_bytes=old.size_bytes, keys=old.keys)
+    def put_synced(self, message: pdpb_pb2.SyncRegionResponse, number: int) -> bool:
+        """Take in one region as the leading member sends it; False when something newer is known. Raises InvalidRegion."""
+        old = self.tree.get(message.regions[number].id)
+        region, down_seconds = synced_view(message, number, old, self.down_peer_s)
         if not self.put(region):
             return False
-        self._set_down(region.region_id, down_seconds)
+        if down_seconds or self._down_seconds:
+            self._set_down(region.region_id, down_seconds)
         return True
 
     def load(self, regions: Sequence[RegionView]) -> None:
@@ -148,6 +152,10 @@ class Regions:
                     term=old.term if old is not None else 0,
                 )
             self.put(view)
+
+    def settle(self) -> None:
+        """Set aside what has come to stay; to be called now and then."""
+        self._long_lived.note(len(self.tree))
 
     def down_seconds(self, region_id: int) -> Mapping[int, int]:
         """For how long the silent peers of a region have been silent, by peer id."""

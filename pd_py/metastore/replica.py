@@ -215,7 +215,20 @@ class Replica:
             self._ticks += 1
             self._lease.tick(self._ticks, now)
             self.node.tick()
+            if self.node.lease_is_broken and not self.node.lead_transferee:
+                self._renew_term()
             self._wake.set()
+
+    def _renew_term(self) -> None:
+        """A transfer failed, and whoever was asked may still stand for election: without a lease this member only blocks.
+
+        So somebody is asked again, whoever is most likely to make it.
+        """
+        voters = [peer for peer in self.node.conf_state.voters if peer != self.member_id]
+        heirs = [(peer, progress) for peer in voters if (progress := self.node.progress(peer)) is not None]
+        active = [(progress.match, peer) for peer, progress in heirs if progress.recent_active]
+        if active:
+            self.node.transfer_leader(max(active)[1])
 
     async def _work(self) -> None:
         while True:

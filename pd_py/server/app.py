@@ -20,6 +20,7 @@ from core_py.raft.messages import Message
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
 from pd_py.cluster.cluster import Cluster, new_regions
+from pd_py.cluster.region_follower import RegionFollower
 from pd_py.cluster.region_storage import RegionStorage
 from pd_py.etcd import cluster, kv, lease, maintenance, meta_storage, watch
 from pd_py.etcd.lessor import Lessor
@@ -40,6 +41,7 @@ from pd_py.server.forwarding import Forwarder
 from pd_py.server.metrics import PdMetrics
 from pd_py.server.service import PdService
 from pd_py.server.session import LeaderSession, Surroundings
+from protos.kvproto import pdpb_pb2
 from protos.private import metaraft_pb2
 
 STOP_GRACE_S = 0.5
@@ -107,6 +109,7 @@ class PdServer:
         self._regions.load(await self._region_storage.load())
         self._scope.spawn(self._region_storage.run(), name="region cache")
         self._scope.spawn(self.store.replica.run(), name="metadata replica")
+        self._scope.spawn(self._follower(own.member_id).run(), name="regions of the leader")
         self._scope.spawn(roster.publish(), name="publish member")
         self._scope.spawn(roster.promote_learners(), name="promote members")
         self._scope.spawn(Leadership(self.store, self._begin_session).run(), name="leadership")
@@ -116,6 +119,18 @@ class PdServer:
             async with asyncio.timeout(ALONE_TIMEOUT_S):
                 await self._led.wait()
                 await roster.published.wait()
+
+    def _follower(self, member_id: int) -> RegionFollower:
+        def leader_address() -> str:
+            leader = self.store.leader()
+            return "" if leader is None or leader.id == member_id else leader.client_address
+
+        own = pdpb_pb2.Member(name=self.config.name, member_id=member_id)
+        follower = RegionFollower(
+            self._regions, self._transport, own, leader_address, lambda: self.directory.cluster_id
+        )
+        self.directory.follows = lambda: follower.is_synced and self.directory.session is None
+        return follower
 
     def _etcd_services(self) -> list[Service]:
         member = EtcdMember(self.store, self.changes)

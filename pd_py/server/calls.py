@@ -19,6 +19,7 @@ from core_py.errors import DbError, NotBootstrapped, PdError
 from core_py.ports import CallContext, Clock, Handler, StatusError
 from core_py.runtime.tasks import TaskScope
 from pd_py.cluster.cluster import AlreadyBootstrapped
+from pd_py.cluster.queries import RegionNotFound, RegionsNotContainAllKeyRange
 from pd_py.cluster.stores import StoreTombstone
 from pd_py.metastore.errors import NotLeader, OutcomeUnknown, ProposalLost
 from pd_py.server.directory import MemberDirectory
@@ -28,9 +29,18 @@ from pd_py.server.session import LeaderSession
 from protos.kvproto import pdpb_pb2
 
 FOLLOWER_KEY = "pd-allow-follower-handle"
+
+
+class NoOperator(PdError):
+    """Nothing is, or lately was, under way for the region."""
+
+    code = "PD:Operator:NotFound"
+
+
 NOT_LEADER = "not leader"
 
 Unary = Callable[[Any], Awaitable[Any]]
+Check = Callable[[Any, CallContext], None]
 
 
 class Calls:
@@ -63,9 +73,28 @@ class Calls:
 
     def serve(self, handlers: Mapping[str, Unary], *, anywhere: bool = False) -> dict[str, Handler]:
         """Handlers as a service takes them; `anywhere` for calls that every member answers without looking at the header."""
-        return {name: self._unary(name, handler, anywhere=anywhere) for name, handler in handlers.items()}
+        check = _nothing if anywhere else self._require_leader
+        return {name: self._unary(name, handler, check) for name, handler in handlers.items()}
 
-    def _unary(self, name: str, handler: Unary, *, anywhere: bool) -> Handler:
+    def serve_reads(self, name: str, handler: Unary) -> Handler:
+        """A call that a follower may answer from its copy of the regions when the caller allows it."""
+
+        def check(request: Any, context: CallContext) -> None:
+            self.require_reader(context)
+            self.check_cluster(request.header.cluster_id)
+
+        return self._unary(name, handler, check)
+
+    def require_reader(self, context: CallContext) -> None:
+        """Raise StatusError unless this member leads, or follows with a whole copy and the caller takes that."""
+        if context.metadata.get(FOLLOWER_KEY) is None or not self.members.follows():
+            _ = self.session
+
+    def _require_leader(self, request: Any, _context: CallContext) -> None:
+        _ = self.session
+        self.check_cluster(request.header.cluster_id)
+
+    def _unary(self, name: str, handler: Unary, check: Check) -> Handler:
         response_type = pdpb_pb2.DESCRIPTOR.services_by_name["PD"].methods_by_name[name].output_type
         make = getattr(pdpb_pb2, response_type.name)
         counter = self.metrics.requests.labels(name)
@@ -78,31 +107,31 @@ class Calls:
                 return await self._forwarder.unary(host, name, request)
             began = self._clock.monotonic()
             try:
-                return await self._answer(name, handler, make, request, context, anywhere=anywhere)
+                check(request, context)
+                return await self._answer(name, handler, make, request)
             finally:
                 duration.observe(self._clock.monotonic() - began)
 
         return call
 
-    async def _answer(
-        self, name: str, handler: Unary, make: Callable[[], Any], request: Any, context: CallContext, *, anywhere: bool
-    ) -> Any:
+    async def _answer(self, name: str, handler: Unary, make: Callable[[], Any], request: Any) -> Any:
         """A handler runs to its end also when its caller goes away: half of a decision would leave memory and disk apart."""
-        if not anywhere:
-            if name not in FOLLOWER_CALLS or context.metadata.get(FOLLOWER_KEY) is None:
-                _ = self.session
-            self.check_cluster(request.header.cluster_id)
         response = await asyncio.shield(self._running.spawn(_outcome(handler(request)), name=name))
         if isinstance(response, NotLeader | ProposalLost | OutcomeUnknown):
             raise StatusError("UNAVAILABLE", str(response))
         if isinstance(response, PdError):
             error, response = response, make()
-            response.header.error.type = error_type(error)
-            response.header.error.message = error.message
+            self.refuse(response, error)
         elif isinstance(response, DbError):
             raise response
         response.header.cluster_id = self.members.cluster_id
         return response
+
+    @staticmethod
+    def refuse(response: Any, error: PdError) -> None:
+        """Put a refusal into a response's header."""
+        response.header.error.type = error_type(error)
+        response.header.error.message = error.message
 
     def stream(self, name: str, handler: Callable[[Any, CallContext], AsyncIterator[Any]]) -> Handler:
         """A stream's handler, with forwarding; it checks leadership and headers itself."""
@@ -118,8 +147,8 @@ class Calls:
         return call
 
 
-FOLLOWER_CALLS = frozenset({"GetRegion", "GetPrevRegion", "GetRegionByID", "ScanRegions", "BatchScanRegions"})
-"""What a follower may answer from its copy of the regions when the caller allows it."""
+def _nothing(_request: Any, _context: CallContext) -> None:
+    """Nothing to check."""
 
 
 async def _outcome(call: Awaitable[Any]) -> Any:
@@ -138,4 +167,8 @@ def error_type(error: PdError) -> pdpb_pb2.ErrorType:
         return pdpb_pb2.ALREADY_BOOTSTRAPPED
     if isinstance(error, StoreTombstone):
         return pdpb_pb2.STORE_TOMBSTONE
-    return getattr(error, "pdpb_type", pdpb_pb2.UNKNOWN)
+    if isinstance(error, RegionNotFound | NoOperator):
+        return pdpb_pb2.REGION_NOT_FOUND
+    if isinstance(error, RegionsNotContainAllKeyRange):
+        return pdpb_pb2.REGIONS_NOT_CONTAIN_ALL_KEY_RANGE
+    return pdpb_pb2.UNKNOWN

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from core_py.runtime import cli
 from pd_py.cluster.bootstrap import CLUSTER_ID_KEY
 from pd_py.cluster.regions import Regions
@@ -20,6 +22,8 @@ class MemberDirectory:
         """What this member knows of regions; a follower's copy follows the leader."""
         self._cluster_id = 0
         self.session: LeaderSession | None = None
+        self.follows: Callable[[], bool] = lambda: False
+        """Whether this member follows with a whole copy of the regions."""
 
     @property
     def cluster_id(self) -> int:

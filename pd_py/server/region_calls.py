@@ -1,17 +1,20 @@
-"""pdpb.PD's questions about regions. A follower answers them from its copy when the caller allows it."""
+"""pdpb.PD's questions about regions (`pd_py.cluster.queries`). A follower answers them from its copy when the caller allows it.
+
+A follower answers only while its copy is whole and follows the leader; otherwise it refuses as for any other call.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from core_py.errors import NotBootstrapped
+from core_py.errors import NotBootstrapped, PdError
 from core_py.ports import CallContext, Handler
-from pd_py.cluster.convert import leader_pb, peer_pb, region_pb
-from pd_py.cluster.region_tree import RegionTree
-from pd_py.schedule.view import RegionView
-from pd_py.server.calls import FOLLOWER_KEY, Calls
+from pd_py.cluster import queries
+from pd_py.server.calls import Calls
 from protos.kvproto import pdpb_pb2
+
+Query = Callable[..., Any]
 
 
 class RegionCalls:
@@ -19,85 +22,63 @@ class RegionCalls:
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
+        self._members = calls.members
 
     def handlers(self) -> dict[str, Handler]:
         """By method name."""
+        serve = self._calls.serve_reads
         return {
-            **self._calls.serve(
-                {
-                    "GetRegion": self.get_region,
-                    "GetPrevRegion": self.get_prev_region,
-                    "GetRegionByID": self.get_region_by_id,
-                    "ScanRegions": self.scan_regions,
-                }
-            ),
+            "GetRegion": serve("GetRegion", self._query(queries.get_region)),
+            "GetPrevRegion": serve("GetPrevRegion", self._query(queries.get_prev_region)),
+            "GetRegionByID": serve("GetRegionByID", self._query(queries.get_region_by_id)),
+            "ScanRegions": serve("ScanRegions", self._query(queries.scan_regions)),
+            "BatchScanRegions": serve("BatchScanRegions", self._query(queries.batch_scan_regions)),
             "QueryRegion": self._calls.stream("QueryRegion", self.query_region),
+            "SyncRegions": self._calls.stream("SyncRegions", self.sync_regions),
+            "ReportBuckets": self.report_buckets,
         }
 
-    @property
-    def _tree(self) -> RegionTree:
-        """The regions. Raises NotBootstrapped."""
-        members = self._calls.members
-        if not members.is_bootstrapped:
+    def _query(self, query: Query) -> Callable[[Any], Any]:
+        async def answer(request: Any) -> Any:
+            self._require_bootstrap()
+            return query(self._members.regions, request, is_follower=self._members.session is None)
+
+        return answer
+
+    def _require_bootstrap(self) -> None:
+        if not self._members.is_bootstrapped:
             raise NotBootstrapped("cluster is not bootstrapped")
-        return members.regions.tree
-
-    def _response(self, region: RegionView | None) -> pdpb_pb2.GetRegionResponse:
-        """A region, or an empty response when nobody has reported one."""
-        if region is None:
-            return pdpb_pb2.GetRegionResponse()
-        return pdpb_pb2.GetRegionResponse(
-            region=region_pb(region),
-            leader=leader_pb(region) if region.leader_store_id else None,
-            down_peers=[pdpb_pb2.PeerStats(peer=peer_pb(peer)) for peer in region.peers if peer.peer_id in region.down],
-            pending_peers=[peer_pb(peer) for peer in region.peers if peer.peer_id in region.pending],
-        )
-
-    async def get_region(self, request: pdpb_pb2.GetRegionRequest) -> pdpb_pb2.GetRegionResponse:
-        """The region that holds a key."""
-        return self._response(self._tree.find(request.region_key))
-
-    async def get_prev_region(self, request: pdpb_pb2.GetRegionRequest) -> pdpb_pb2.GetRegionResponse:
-        """The region left of the one that holds a key."""
-        return self._response(self._tree.find_previous(request.region_key))
-
-    async def get_region_by_id(self, request: pdpb_pb2.GetRegionByIDRequest) -> pdpb_pb2.GetRegionResponse:
-        """A region by id."""
-        return self._response(self._tree.get(request.region_id))
 
     async def query_region(
         self, requests: AsyncIterator[pdpb_pb2.QueryRegionRequest], context: CallContext
     ) -> AsyncIterator[pdpb_pb2.QueryRegionResponse]:
         """Many lookups in one message, answered in order."""
         async for request in requests:
-            if context.metadata.get(FOLLOWER_KEY) is None:
-                _ = self._calls.session
+            self._calls.require_reader(context)
             self._calls.check_cluster(request.header.cluster_id)
-            tree = self._calls.members.regions.tree
-            response = pdpb_pb2.QueryRegionResponse()
-            response.header.cluster_id = self._calls.members.cluster_id
-            found = {region_id: region for region_id in request.ids if (region := tree.get(region_id)) is not None}
-            for keys, find, out in (
-                (request.keys, tree.find, response.key_id_map),
-                (request.prev_keys, tree.find_previous, response.prev_key_id_map),
-            ):
-                for key in keys:
-                    region = find(key)
-                    out.append(0 if region is None else region.region_id)
-                    if region is not None:
-                        found[region.region_id] = region
-            for region_id, region in sorted(found.items()):
-                entry: Any = response.regions_by_id[region_id]
-                entry.region.CopyFrom(region_pb(region))
-                entry.leader.CopyFrom(leader_pb(region))
+            try:
+                response = queries.query_region(self._members.regions, request)
+            except PdError as error:
+                response = pdpb_pb2.QueryRegionResponse()
+                self._calls.refuse(response, error)
+            response.header.cluster_id = self._members.cluster_id
             yield response
 
-    async def scan_regions(self, request: pdpb_pb2.ScanRegionsRequest) -> pdpb_pb2.ScanRegionsResponse:
-        """Regions of a key range, in all three of the response's forms."""
-        response = pdpb_pb2.ScanRegionsResponse()
-        for region in self._tree.scan(request.start_key, request.end_key, request.limit):
-            meta, leader = region_pb(region), leader_pb(region)
-            response.region_metas.append(meta)
-            response.leaders.append(leader)
-            response.regions.add(region=meta, leader=leader)
+    async def sync_regions(
+        self, requests: AsyncIterator[pdpb_pb2.SyncRegionRequest], context: CallContext
+    ) -> AsyncIterator[pdpb_pb2.SyncRegionResponse]:
+        """For the other members of PD: all regions, then what changes."""
+        async for response in self._calls.session.syncer.serve(requests, context):
+            yield response
+
+    async def report_buckets(
+        self, requests: AsyncIterator[pdpb_pb2.ReportBucketsRequest], _context: CallContext
+    ) -> pdpb_pb2.ReportBucketsResponse:
+        """The parts of regions, as their leaders cut them."""
+        async for request in requests:
+            _ = self._calls.session
+            self._calls.check_cluster(request.header.cluster_id)
+            self._members.regions.buckets.report(request.buckets)
+        response = pdpb_pb2.ReportBucketsResponse()
+        response.header.cluster_id = self._members.cluster_id
         return response

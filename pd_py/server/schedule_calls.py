@@ -7,19 +7,12 @@ from core_py.ports import Handler
 from pd_py.cluster.cluster import Cluster
 from pd_py.cluster.coordinator import Coordinator
 from pd_py.schedule.operator import OperatorStatus
-from pd_py.server.calls import Calls
+from pd_py.server.calls import Calls, NoOperator
 from protos.kvproto import metapb_pb2, pdpb_pb2
 
 MAX_SPLITS = 2048
 MAX_KEYS = 10_000
 MAX_RETRIES = 64
-
-
-class NoOperator(PdError):
-    """Nothing is, or lately was, under way for the region."""
-
-    code = "PD:Operator:NotFound"
-    pdpb_type = pdpb_pb2.REGION_NOT_FOUND
 
 
 class ScheduleCalls:

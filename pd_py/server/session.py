@@ -14,6 +14,7 @@ from core_py.ports import Clock, Random
 from core_py.runtime.tasks import TaskScope
 from pd_py.cluster.cluster import Cluster
 from pd_py.cluster.coordinator import Coordinator
+from pd_py.cluster.region_syncer import RegionSyncer
 from pd_py.cluster.regions import Regions
 from pd_py.etcd.lessor import Lessor
 from pd_py.gc.manager import GcManager
@@ -70,6 +71,7 @@ class LeaderSession:
         events = around.metrics.tso_events
         self.tso = TsoService(store, cluster.prefix, around.clock, lambda event: events.labels(event).inc())
         self.lessor = Lessor(store, around.clock)
+        self.syncer = RegionSyncer(around.regions, cluster.cluster_id, store.term)
         self.gc = GcManager(store, cluster.prefix, around.clock)
 
     @classmethod
@@ -108,5 +110,6 @@ class LeaderSession:
         self._on_close()
         self.streams.close()
         self.lessor.close()
+        self.syncer.close()
         await self.coordinator.close()
         await self._scope.close()

@@ -231,6 +231,8 @@ async def kill_all(world: PdWorld, _member: PdMember, rng: random.Random) -> Non
 
 async def pause(world: PdWorld, member: PdMember, rng: random.Random) -> None:
     seconds = rng.choice((0.3, 1.0, 3.0)) * (0.5 + rng.random())
+    if world.fault.stands(member.name):
+        return  # what is on its way to it arrives when the first pause ends
     member.clock.pause(seconds)
     world.fault.stands_until[member.name] = asyncio.get_running_loop().time() + seconds
 

@@ -80,6 +80,24 @@ def test_a_killed_leader_is_replaced_within_three_election_intervals() -> None:
     with_cluster(body)
 
 
+def test_a_transfer_to_a_member_that_cannot_take_over_leaves_a_leader_that_serves() -> None:
+    """Asking a member to take over ends the lease of the term, for the question may arrive late; so the term must end, too."""
+
+    async def body(cluster: PdCluster) -> None:
+        old = await cluster.leader()
+        target, other = others(cluster, old.name)
+        cluster.fault.part(frozenset((target,)), frozenset((other,)))
+        cluster.fault.part(frozenset((target,)), frozenset((old.name,)), both=False)
+        term = old.running.store.term
+        old.running.changes.transfer(cluster.members[target].running.store.member_id)
+        assert cluster.serving() == []
+        new = await cluster.leader(budget_s=3)
+        assert new.name in (old.name, other)
+        assert new.running.store.term > term
+
+    with_cluster(body)
+
+
 def test_a_minority_neither_serves_nor_writes() -> None:
     async def body(cluster: PdCluster) -> None:
         old = await cluster.leader()

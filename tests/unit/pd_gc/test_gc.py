@@ -61,89 +61,91 @@ def test_the_txn_safe_point_leads_and_the_gc_safe_point_follows() -> None:
     run(body)
 
 
+REFUSALS: list[tuple[Callable[[GcManager], Awaitable[object]], type[GcError], str]] = [
+    (
+        lambda gc: gc.advance_txn_safe_point(NULL, 99),
+        DecreasingTxnSafePoint,
+        (
+            "[PD:gc:ErrDecreasingTxnSafePoint]trying to update txn safe point to a smaller value,"
+            " current value: 100, given: 99"
+        ),
+    ),
+    (
+        lambda gc: gc.advance_gc_safe_point(NULL, 89),
+        DecreasingGcSafePoint,
+        (
+            "[PD:gc:ErrDecreasingGCSafePoint]trying to update GC safe point to a smaller value,"
+            " current value: 90, given: 89"
+        ),
+    ),
+    (
+        lambda gc: gc.advance_gc_safe_point(NULL, 101),
+        GcSafePointExceedsTxnSafePoint,
+        (
+            "[PD:gc:ErrGCSafePointExceedsTxnSafePoint]trying to update GC safe point to a too large value that exceeds"
+            " the txn safe point, current value: 90, given: 101, current txn safe point: 100"
+        ),
+    ),
+    (
+        lambda gc: gc.set_gc_barrier(NULL, "br", 99, 10),
+        BarrierBehindTxnSafePoint,
+        (
+            "[PD:gc:ErrGCBarrierTSBehindTxnSafePoint]trying to set a GC barrier on ts 99 which is already behind the"
+            " txn safe point 100"
+        ),
+    ),
+    (
+        lambda gc: gc.set_global_gc_barrier("br", 99, 10),
+        GlobalBarrierBehindTxnSafePoint,
+        (
+            "[PD:gc:ErrGlobalGCBarrierTSBehindTxnSafePoint]trying to set a global GC barrier on ts 99 which is already"
+            " behind the txn safe point 100 of keyspace <null_keyspace>"
+        ),
+    ),
+    (
+        lambda gc: gc.set_gc_barrier(NULL, "gc_worker", 200, 10),
+        ReservedBarrierId,
+        "[PD:gc:ErrReservedGCBarrierID]trying to set a GC barrier with a barrier ID that is reserved: gc_worker",
+    ),
+    (
+        lambda gc: gc.set_gc_barrier(NULL, "br", 200, 0),
+        InvalidArgument,
+        "[PD:common:ErrInvalidArgument]invalid argument for ttl: 0",
+    ),
+    (
+        lambda gc: gc.delete_global_gc_barrier(""),
+        InvalidArgument,
+        "[PD:common:ErrInvalidArgument]invalid argument for barrierID: ",
+    ),
+    (
+        lambda gc: gc.advance_txn_safe_point(DEFAULT_KEYSPACE, 200),
+        GcOnInvalidKeyspace,
+        (
+            "[PD:gc:ErrGCOnInvalidKeyspace]trying to manage GC in keyspace DEFAULT (id: 0) where keyspace level GC is"
+            " not enabled"
+        ),
+    ),
+    (
+        lambda gc: gc.set_gc_barrier(77, "br", 200, 5),
+        KeyspaceNotFound,
+        "[PD:keyspace:ErrKeyspaceNotFound]keyspace does not exist",
+    ),
+    (
+        lambda gc: gc.update_service_gc_safe_point("gc_worker", 200, 60),
+        GcError,
+        "TTL of gc_worker's service safe point must be infinity",
+    ),
+]
+
+
 def test_refusals_have_the_public_texts_and_change_nothing() -> None:
     async def body(gc: GcManager, store: LocalKv) -> None:
         await gc.advance_txn_safe_point(NULL, 100)
         await gc.advance_gc_safe_point(NULL, 90)
         before = store.kv.image()
-        cases: list[tuple[Awaitable[object], type[GcError], str]] = [
-            (
-                gc.advance_txn_safe_point(NULL, 99),
-                DecreasingTxnSafePoint,
-                (
-                    "[PD:gc:ErrDecreasingTxnSafePoint]trying to update txn safe point to a smaller value,"
-                    " current value: 100, given: 99"
-                ),
-            ),
-            (
-                gc.advance_gc_safe_point(NULL, 89),
-                DecreasingGcSafePoint,
-                (
-                    "[PD:gc:ErrDecreasingGCSafePoint]trying to update GC safe point to a smaller value,"
-                    " current value: 90, given: 89"
-                ),
-            ),
-            (
-                gc.advance_gc_safe_point(NULL, 101),
-                GcSafePointExceedsTxnSafePoint,
-                (
-                    "[PD:gc:ErrGCSafePointExceedsTxnSafePoint]trying to update GC safe point to a too large value that exceeds"
-                    " the txn safe point, current value: 90, given: 101, current txn safe point: 100"
-                ),
-            ),
-            (
-                gc.set_gc_barrier(NULL, "br", 99, 10),
-                BarrierBehindTxnSafePoint,
-                (
-                    "[PD:gc:ErrGCBarrierTSBehindTxnSafePoint]trying to set a GC barrier on ts 99 which is already behind the"
-                    " txn safe point 100"
-                ),
-            ),
-            (
-                gc.set_global_gc_barrier("br", 99, 10),
-                GlobalBarrierBehindTxnSafePoint,
-                (
-                    "[PD:gc:ErrGlobalGCBarrierTSBehindTxnSafePoint]trying to set a global GC barrier on ts 99 which is already"
-                    " behind the txn safe point 100 of keyspace <null_keyspace>"
-                ),
-            ),
-            (
-                gc.set_gc_barrier(NULL, "gc_worker", 200, 10),
-                ReservedBarrierId,
-                "[PD:gc:ErrReservedGCBarrierID]trying to set a GC barrier with a barrier ID that is reserved: gc_worker",
-            ),
-            (
-                gc.set_gc_barrier(NULL, "br", 200, 0),
-                InvalidArgument,
-                "[PD:common:ErrInvalidArgument]invalid argument for ttl: 0",
-            ),
-            (
-                gc.delete_global_gc_barrier(""),
-                InvalidArgument,
-                "[PD:common:ErrInvalidArgument]invalid argument for barrierID: ",
-            ),
-            (
-                gc.advance_txn_safe_point(DEFAULT_KEYSPACE, 200),
-                GcOnInvalidKeyspace,
-                (
-                    "[PD:gc:ErrGCOnInvalidKeyspace]trying to manage GC in keyspace DEFAULT (id: 0) where keyspace level GC is"
-                    " not enabled"
-                ),
-            ),
-            (
-                gc.set_gc_barrier(77, "br", 200, 5),
-                KeyspaceNotFound,
-                "[PD:keyspace:ErrKeyspaceNotFound]keyspace does not exist",
-            ),
-            (
-                gc.update_service_gc_safe_point("gc_worker", 200, 60),
-                GcError,
-                "TTL of gc_worker's service safe point must be infinity",
-            ),
-        ]
-        for call, kind, text in cases:
+        for call, kind, text in REFUSALS:
             with pytest.raises(kind) as caught:
-                await call
+                await call(gc)
             assert caught.value.message == text
         assert store.kv.image() == before
 

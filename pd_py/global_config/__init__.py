@@ -1,0 +1,1 @@
+"""Settings that servers of the cluster share through PD."""

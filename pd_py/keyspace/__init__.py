@@ -1,0 +1,1 @@
+"""Keyspaces: this cluster has the DEFAULT one."""

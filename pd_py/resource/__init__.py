@@ -1,0 +1,1 @@
+"""Resource groups: how many request units whom may use."""

@@ -1,0 +1,1 @@
+"""Small services of PD over its replicated store."""
