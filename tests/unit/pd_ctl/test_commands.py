@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from core_py.runtime import tls
+from core_py.runtime.port_front import serve_http
+from pd_py.api.app import application
 from pd_py.ctl.regions import Format, key_of
 from pd_py.schedule.limits import LimitType
+from tests.support.certificates import certificate
 from tests.unit.pd_api.member import Member
 from tests.unit.pd_ctl.terminal import Terminal
 
@@ -302,3 +306,17 @@ async def test_members_are_tried_in_turn(pd: Terminal) -> None:
     pd.url = "https://127.0.0.1:1"
     said = await pd("--cacert /nonexistent/ca cluster")
     assert (said.code, "the TLS files cannot be used" in said.err) == (1, True)
+
+
+async def test_tls(member: Member, pd: Terminal, tmp_path: Path) -> None:
+    certificate(tmp_path)
+    ca, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    listener = await serve_http("127.0.0.1:0", application(member.backend()), tls=tls.server_context(ca, ca, key))
+    pd.url = f"https://localhost:{listener.address.rpartition(':')[2]}"
+    try:
+        assert (await pd(f"--cacert {ca} --cert {ca} --key {key} cluster")).value["max_peer_count"] == 3
+        for options in ("", f"--cacert {ca}"):  # a root that is not known; no certificate of its own
+            said = await pd(f"{options} cluster".strip())
+            assert (said.code, "no PD answers" in said.err) == (1, True)
+    finally:
+        await listener.stop(0.1)
