@@ -108,7 +108,7 @@ class _Writer:
 
 
 class _Threshold:
-    """The level of the process's log. Loggers keep their filter once they are used, so a processor checks what may change."""
+    """The level of the process's log. Loggers keep their filter once they are used, so what may change is a processor's."""
 
     level = LEVELS["info"]
 

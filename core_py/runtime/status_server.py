@@ -21,8 +21,8 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series pe
 JsonSource = Callable[[], Awaitable[object]]
 
 
-class StatusServer:
-    """Serves the status pages of one process."""
+class StatusPages:
+    """The pages of one process, for any number of applications."""
 
     def __init__(
         self, registry: CollectorRegistry, *, status: Callable[[], dict[str, Any]], ready: Callable[[], bool]
@@ -31,10 +31,33 @@ class StatusServer:
         ProcessCollector(registry=registry)
         self._status = status
         self._ready = ready
-        self._app = web.Application(client_max_size=1 << 20)
-        self._app.router.add_get("/metrics", self._metrics)
-        self._app.router.add_get("/status", self._status_page)
-        self._app.router.add_get("/ready", self._ready_page)
+
+    def add_to(self, app: web.Application) -> web.Application:
+        """Serve them from an application, too."""
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/status", self._status_page)
+        app.router.add_get("/ready", self._ready_page)
+        return app
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        body = await asyncio.to_thread(generate_latest, self._registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _status_page(self, _request: web.Request) -> web.Response:
+        return web.json_response(self._status())
+
+    async def _ready_page(self, _request: web.Request) -> web.Response:
+        ready = self._ready()
+        return web.json_response({"ready": ready}, status=200 if ready else 503)
+
+
+class StatusServer:
+    """Serves the status pages of one process."""
+
+    def __init__(
+        self, registry: CollectorRegistry, *, status: Callable[[], dict[str, Any]], ready: Callable[[], bool]
+    ) -> None:
+        self._app = StatusPages(registry, status=status, ready=ready).add_to(web.Application(client_max_size=1 << 20))
         self._runner: web.AppRunner | None = None
         self.address = ""
 
@@ -74,14 +97,3 @@ class StatusServer:
         """Stop listening."""
         if self._runner is not None:
             await self._runner.cleanup()
-
-    async def _metrics(self, _request: web.Request) -> web.Response:
-        body = await asyncio.to_thread(generate_latest, self._registry)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    async def _status_page(self, _request: web.Request) -> web.Response:
-        return web.json_response(self._status())
-
-    async def _ready_page(self, _request: web.Request) -> web.Response:
-        ready = self._ready()
-        return web.json_response({"ready": ready}, status=200 if ready else 503)

@@ -65,6 +65,8 @@ async def errors_as_answers(request: web.Request, handler: Handler) -> web.Strea
 async def to_the_leader(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer here if this member may, else send the request to the leader."""
     backend = request.app[BACKEND]
+    if not request.path.startswith("/pd/"):
+        return await handler(request)  # the process's own pages
     if request.path == CONFIG_PATH and request.method == "GET":
         return await handler(request)
     if request.path.startswith(LOCAL_PATHS):

@@ -89,7 +89,6 @@ class Cluster:
         self.has_operator: Callable[[int], bool] = lambda _region_id: False
         """`ClusterView`: whether something is under way for a region; the coordinator knows."""
         self.bootstrapped = False
-        self.gc_safe_point = 0
         self.region_heartbeats = 0
         self._began_at = clock.monotonic()
         self._saved_at = 0.0
@@ -115,7 +114,6 @@ class Cluster:
         self.store_admin.load()
         for _, data in self.metastore.prefix(f"{self.prefix}/raft/r/"):
             self.tree.put(region_view(metapb_pb2.Region.FromString(data)))
-        self.gc_safe_point = int(self.metastore.get(f"{self.prefix}/gc/safe_point") or b"0")
 
     def _options_changed(self, _before: ScheduleOptions, after: ScheduleOptions) -> None:
         self.options = after
@@ -180,14 +178,6 @@ class Cluster:
         """Register a store. Raises NotBootstrapped, StoreTombstone, StoreAddressConflict, PdError."""
         self.require_bootstrap()
         await self.store_admin.put(meta)
-
-    async def update_gc_safe_point(self, target: int) -> int:
-        """Advance the safe point; it never goes back. Returns what it is."""
-        async with self._deciding:
-            if target > self.gc_safe_point:
-                await self.metastore.write({f"{self.prefix}/gc/safe_point": str(target).encode()})
-                self.gc_safe_point = target
-        return self.gc_safe_point
 
     def store_heartbeat(self, stats: pdpb_pb2.StoreStats) -> None:
         """A store said how it is. Raises NotBootstrapped, StoreNotFound, StoreTombstone."""

@@ -11,11 +11,16 @@ from core_py.errors import DbError
 from core_py.runtime.log import get_logger
 from pd_py.metastore.members import Member, to_pb
 from pd_py.metastore.replicated import ReplicatedStore
-from protos.private import metaraft_pb2
+from protos.private import metaraft_pb2, metastore_pb2
 
 RETRY_S = 0.2
 PROMOTE_INTERVAL_S = 0.5
 MAX_LAG_ENTRIES = 64
+
+
+def member_key(member_id: int, name: str) -> str:
+    """Where something about a member is kept."""
+    return f"/pd/member/{member_id}/{name}"
 
 
 class Roster:
@@ -50,6 +55,18 @@ class Roster:
             self._own.peer_urls,
             self._own.client_urls,
         )
+
+    async def publish_value(self, name: str, value: str) -> None:
+        """Write something about this member where all members find it (`member_key`)."""
+        key = member_key(self._own.id, name)
+        command = metastore_pb2.Command()
+        command.put.key, command.put.value = key.encode(), value.encode()
+        while self._store.get(key) != value.encode():
+            try:
+                await self._store.execute(command)
+            except DbError as error:  # no leader yet, or not reachable
+                get_logger().debug("member not published yet", error=str(error))
+                await asyncio.sleep(RETRY_S)
 
     async def promote_learners(self) -> None:
         """While this member leads: give learners that have caught up their vote."""

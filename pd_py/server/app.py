@@ -15,7 +15,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry
 
 from core_py.errors import ConfigError, invariant
-from core_py.ports import Channel, Clock, Disk, Listener, Random, Service, Transport, Workers
+from core_py.ports import Channel, Clock, Disk, Listener, Random, Service, StatusError, Transport, Workers
 from core_py.raft.messages import Message
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
@@ -25,16 +25,20 @@ from pd_py.cluster.region_storage import RegionStorage
 from pd_py.etcd import cluster, kv, lease, maintenance, meta_storage, watch
 from pd_py.etcd.lessor import Lessor
 from pd_py.etcd.member import EtcdMember
+from pd_py.global_config.handlers import GlobalConfigService
+from pd_py.keyspace import service as keyspaces
 from pd_py.member import identity
 from pd_py.member.changes import MemberChanges
 from pd_py.member.fenced import FencedStore
 from pd_py.member.leadership import Leadership
-from pd_py.member.roster import Roster
+from pd_py.member.roster import Roster, member_key
 from pd_py.metastore.durable_log import DurableLog
 from pd_py.metastore.links import Links
 from pd_py.metastore.members import MemberTable, to_pb
 from pd_py.metastore.replica import Replica
 from pd_py.metastore.replicated import ReplicatedStore
+from pd_py.resource import service as resources
+from pd_py.resource.manager import ResourceManager
 from pd_py.server.config import PdConfig
 from pd_py.server.directory import MemberDirectory
 from pd_py.server.forwarding import Forwarder
@@ -46,6 +50,7 @@ from protos.private import metaraft_pb2
 
 STOP_GRACE_S = 0.5
 ALONE_TIMEOUT_S = 10.0
+HTTP_URL_KEY = "http_url"
 
 
 class PdServer:
@@ -83,6 +88,7 @@ class PdServer:
         self.store: ReplicatedStore
         self.changes: MemberChanges
         self.directory: MemberDirectory
+        self._roster: Roster
         self.address = ""
 
     @property
@@ -99,11 +105,16 @@ class PdServer:
         self.directory = MemberDirectory(self.store, self._regions)
         self.changes = MemberChanges(self.store, self._rng)
         forwarder = Forwarder(self.directory.own, self.directory.all, self._channel)
-        service = self._service = PdService(self.directory, forwarder, self._metrics, self._clock)
-        listener = await self._transport.serve(config.listen_address, [*service.services(), *self._etcd_services()])
+        member = EtcdMember(self.store, self.changes)
+        watches = watch.WatchService(member, self._clock)
+        settings = GlobalConfigService(member, watches, lambda: self.directory.cluster_id)
+        service = self._service = PdService(self.directory, forwarder, self._metrics, self._clock, settings)
+        listener = await self._transport.serve(
+            config.listen_address, [*service.services(), *self._other_services(member, watches)]
+        )
         self._listeners.append(listener)
         self.address = listener.address
-        roster = Roster(
+        roster = self._roster = Roster(
             self.store, config.name, config.birth.peer_urls, (config.advertise_client_urls or f"http://{self.address}",)
         )
         self._regions.load(await self._region_storage.load())
@@ -132,10 +143,7 @@ class PdServer:
         self.directory.follows = lambda: follower.is_synced and self.directory.session is None
         return follower
 
-    def _etcd_services(self) -> list[Service]:
-        member = EtcdMember(self.store, self.changes)
-        watches = watch.WatchService(member, self._clock)
-
+    def _other_services(self, member: EtcdMember, watches: watch.WatchService) -> list[Service]:
         def lessor() -> Lessor | None:
             session = self.directory.session
             return None if session is None else session.lessor
@@ -147,7 +155,15 @@ class PdServer:
             cluster.service(member),
             maintenance.service(member),
             meta_storage.service(member, watches, lambda: self.directory.cluster_id),
+            keyspaces.service(lambda: self.directory.cluster_id),
+            resources.service(self._resource_groups),
         ]
+
+    def _resource_groups(self) -> ResourceManager:
+        session = self.directory.session
+        if session is None or not session.store.is_valid:
+            raise StatusError("UNAVAILABLE", "not leader")
+        return session.resources
 
     def _leader_channel(self) -> Channel | None:
         """The connection to the leader's client address; None when this member leads, or nobody is known to."""
@@ -226,6 +242,23 @@ class PdServer:
     def _session_ended(self) -> None:
         self.directory.session = None
         self._metrics.is_leader.set(0)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether clients get an answer here or are told where: some member leads."""
+        return self.store.leader() is not None
+
+    def publish_http(self, url: str) -> None:
+        """Let other members know where this one serves HTTP, when that is not its client address."""
+        self._scope.spawn(self._roster.publish_value(HTTP_URL_KEY, url), name="publish http")
+
+    def leader_http_urls(self) -> tuple[str, ...]:
+        """Where the leader serves HTTP; empty when nobody leads, or this member does."""
+        leader = self.store.leader()
+        if leader is None or leader.id == self.store.member_id:
+            return ()
+        published = self.store.get(member_key(leader.id, HTTP_URL_KEY))
+        return leader.client_urls if published is None else (published.decode(),)
 
     async def stop(self) -> None:
         """Stop serving, finish what is being written."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import ssl
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from core_py.errors import ConfigError
 from core_py.runtime.config import Seconds
@@ -15,6 +16,16 @@ from pd_py.metastore.replica import RaftTimes
 from pd_py.schedule.options import ScheduleOptions
 
 Tls = tuple[bytes, bytes, bytes]
+
+
+def _public(settings: Any) -> Any:
+    if isinstance(settings, Seconds):
+        return f"{settings:g}s"
+    if isinstance(settings, tuple):
+        return list(settings)
+    if not is_dataclass(settings):
+        return settings
+    return {field.name.replace("_", "-"): _public(getattr(settings, field.name)) for field in fields(settings)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +116,25 @@ class SecurityConfig:
             raise ConfigError(f"security: {error.filename} cannot be read: {error.strerror}") from error
         return ca, key, cert
 
+    def server_context(self) -> ssl.SSLContext | None:
+        """For HTTP that is served; None without TLS."""
+        return self._context(ssl.Purpose.CLIENT_AUTH)
+
+    def client_context(self) -> ssl.SSLContext | None:
+        """For HTTP that is asked of other members; None without TLS."""
+        return self._context(ssl.Purpose.SERVER_AUTH)
+
+    def _context(self, purpose: ssl.Purpose) -> ssl.SSLContext | None:
+        if not self.cacert_path:
+            return None
+        try:
+            context = ssl.create_default_context(purpose, cafile=self.cacert_path)
+            context.load_cert_chain(self.cert_path, self.key_path)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"security: the certificates cannot be used: {error}") from error
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
 
 @dataclass(frozen=True, slots=True)
 class PdConfig:
@@ -124,6 +154,9 @@ class PdConfig:
     initial_cluster_token: str = "pd-cluster"  # noqa: S105 a name unless the operator makes it a secret
     join: str = ""
     status_addr: str = ""
+    advertise_status_addr: str = ""
+    shared_port: bool = False
+    """Serve HTTP on the client port beside gRPC, as the public server does; it costs each gRPC call a little time."""
     tick_interval: Seconds = Seconds(0.1)
     election_interval: Seconds = Seconds(1.0)
     log: LogConfig = field(default_factory=LogConfig)
@@ -191,6 +224,12 @@ class PdConfig:
             self.join,
             self.initial_cluster_token,
         )
+
+    def public(self) -> dict[str, Any]:
+        """The configuration under the public names, without what is secret."""
+        table: dict[str, Any] = _public(self)
+        table["initial-cluster-token"] = "***"
+        return table
 
     def validate(self) -> None:
         """Raises ValueError for settings this server cannot honour, ConfigError for a bad initial-cluster."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from core_py.errors import PdError
 from core_py.ports import CallContext, Clock, Handler, Service
 from pd_py.cluster.cluster import Cluster
+from pd_py.global_config.handlers import GlobalConfigService
 from pd_py.server.calls import Calls
 from pd_py.server.directory import MemberDirectory
 from pd_py.server.forwarding import Forwarder
@@ -24,7 +25,15 @@ MAX_ALLOC_IDS = 1 << 20
 class PdService:
     """Handlers of one member."""
 
-    def __init__(self, members: MemberDirectory, forwarder: Forwarder, metrics: PdMetrics, clock: Clock) -> None:
+    def __init__(
+        self,
+        members: MemberDirectory,
+        forwarder: Forwarder,
+        metrics: PdMetrics,
+        clock: Clock,
+        global_config: GlobalConfigService,
+    ) -> None:
+        self._global_config = global_config
         self._calls = Calls(members, forwarder, metrics, clock)
         self._members = members
         self._metrics = metrics
@@ -60,6 +69,7 @@ class PdService:
             **RegionCalls(calls).handlers(),
             **ScheduleCalls(calls).handlers(),
             **GcCalls(calls).handlers(),
+            **self._global_config.handlers(),
             "Tso": calls.stream("Tso", self.tso),
             "RegionHeartbeat": calls.stream("RegionHeartbeat", self.region_heartbeat),
         }

@@ -19,6 +19,7 @@ from pd_py.cluster.regions import Regions
 from pd_py.etcd.lessor import Lessor
 from pd_py.gc.manager import GcManager
 from pd_py.member.fenced import FencedStore
+from pd_py.resource.manager import ResourceManager
 from pd_py.server.config import PdConfig
 from pd_py.server.heartbeats import HeartbeatStreams
 from pd_py.server.metrics import PdMetrics
@@ -72,6 +73,7 @@ class LeaderSession:
         self.tso = TsoService(store, cluster.prefix, around.clock, lambda event: events.labels(event).inc())
         self.lessor = Lessor(store, around.clock)
         self.syncer = RegionSyncer(around.regions, cluster.cluster_id, store.term)
+        self.resources = ResourceManager(store, around.clock)
         self.gc = GcManager(store, cluster.prefix, around.clock)
 
     @classmethod

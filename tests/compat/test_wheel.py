@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,16 @@ from tidb_py.testing.playground import PlaygroundCluster, playground
 
 tikv_client = pytest.importorskip("tikv_client", reason="the wheel exists for CPython 3.11 and older")
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("processes")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def event_loop_of_the_wheel() -> Iterator[None]:
+    """Its synchronous clients take the thread's event loop, which a test that ran before may have taken away."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
 
 
 @pytest.fixture(scope="module")

@@ -86,10 +86,19 @@ def test_a_transfer_to_a_member_that_cannot_take_over_leaves_a_leader_that_serve
     async def body(cluster: PdCluster) -> None:
         old = await cluster.leader()
         target, other = others(cluster, old.name)
+        store, target_id = old.running.store, cluster.members[target].running.store.member_id
+
+        def is_ready() -> bool:
+            progress = store.replica.node.progress(target_id)
+            return all(member.client_urls for member in store.members()) and (
+                progress is not None and progress.match == store.replica.node.last_index
+            )
+
+        await cluster.until(is_ready)
         cluster.fault.part(frozenset((target,)), frozenset((other,)))
         cluster.fault.part(frozenset((target,)), frozenset((old.name,)), both=False)
-        term = old.running.store.term
-        old.running.changes.transfer(cluster.members[target].running.store.member_id)
+        term = store.term
+        old.running.changes.transfer(target_id)
         assert cluster.serving() == []
         new = await cluster.leader(budget_s=3)
         assert new.name in (old.name, other)
