@@ -16,6 +16,7 @@ from core_py.runtime import tls
 PREFIX = "/pd/api/v1"
 TIMEOUT_S = 60.0
 MAX_ANSWER_BYTES = 1 << 30
+NO_HTTP = "not HTTP; give the URL of --status-addr, or start pd-py with --shared-port"
 
 
 class Refused(PdError):
@@ -73,8 +74,11 @@ class PdHttp:
         for url in self._urls:
             try:
                 status, answer = self._once(url, method, PREFIX + path, data)
-            except (OSError, http.client.HTTPException) as error:
+            except OSError as error:
                 failures.append(f"{url}: {error}")
+                continue
+            except http.client.HTTPException:
+                failures.append(f"{url}: {NO_HTTP}")
                 continue
             return _value(status, answer)
         raise Unreachable(f"no PD answers: {'; '.join(failures)}")

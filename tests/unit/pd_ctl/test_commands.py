@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -101,7 +102,8 @@ async def test_answers_are_those_of_the_server(pd: Terminal) -> None:
     assert (await pd("region keys --format=hex 62 6dff")).value["count"] == 1
     assert set((await pd("config show")).value) == {"schedule", "replication"}
     table = (await pd("-o table store")).out.splitlines()
-    assert table[0].split()[:2] == ["store.id", "store.address"]
+    assert table[0].split()[:3] == ["store.id", "store.address", "store.state_name"]
+    assert max(map(len, table)) < 180
     assert len(table) == 5
     assert "zone=z1" in table[1]
 
@@ -320,3 +322,17 @@ async def test_tls(member: Member, pd: Terminal, tmp_path: Path) -> None:
             assert (said.code, "no PD answers" in said.err) == (1, True)
     finally:
         await listener.stop(0.1)
+
+
+async def test_a_port_for_grpc_alone(pd: Terminal) -> None:
+    async def settings_frame(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+        writer.close()
+
+    server = await asyncio.start_server(settings_frame, "127.0.0.1", 0)
+    pd.url = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    said = await pd("cluster")
+    server.close()
+    text = f"error: no PD answers: http://{pd.url}: not HTTP; give the URL of --status-addr, or start pd-py with --shared-port\n"
+    assert (said.code, said.err) == (1, text)
