@@ -63,7 +63,8 @@ def _rows(values: Sequence[Any], wanted: Sequence[str] = ()) -> str:
     columns = list(wanted or dict.fromkeys(name for row in flat for name in row))
     if not flat or not columns:
         return "(none)"
-    return _aligned([columns, *[[_cell(row.get(column, "")) for column in columns] for row in flat]])
+    head = [column.removeprefix("store.").removeprefix("status.") for column in columns]
+    return _aligned([head, *[[_cell(row.get(column, "")) for column in columns] for row in flat]])
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
