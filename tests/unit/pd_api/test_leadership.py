@@ -80,6 +80,16 @@ async def test_two_members_that_take_each_other_for_the_leader() -> None:
         )
 
 
+async def test_a_member_that_was_just_elected_takes_what_is_sent_to_it() -> None:
+    member = await new_member("pd2")
+    member.leads = False
+    member.members.leader = ""  # nobody else leads
+    async with serving(member) as http:
+        asyncio.get_running_loop().call_later(0.05, setattr, member, "leads", True)
+        response = await http.get(API + "/stores", headers={"PD-Redirector": "pd1"})
+        assert (response.status, (await response.json())["count"]) == (200, 4)
+
+
 async def test_a_leader_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(middleware, "WAIT_FOR_LEADER_S", 0.1)
     leader, follower = await new_member("pd1"), await new_member("pd2")
