@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from aiohttp import web
@@ -11,7 +10,7 @@ from core_py.errors import DbError
 from pd_py.api import errors
 from pd_py.api.errors import ApiError, InvalidInput
 from pd_py.api.middleware import BACKEND, Handler, services
-from pd_py.api.requests import answer, body_object, integer, query_text
+from pd_py.api.requests import answer, body_object, integer, parse, query_text
 
 LOG_LEVEL = ("log.level", "level")
 UPDATED = "The config is updated."
@@ -40,11 +39,10 @@ def part(name: str) -> Handler:
 
 async def change_whole(request: web.Request) -> web.StreamResponse:
     """POST /config?ttlSecond=: items by dotted or bare name; with an unknown one nothing is changed."""
-    raw = await request.read()
     try:
-        values = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise ApiError(400, "unexpected end of JSON input" if not raw.strip() else f"invalid JSON: {error}") from error
+        values = parse(await request.read())
+    except ValueError as error:
+        raise ApiError(400, str(error)) from error
     if not isinstance(values, dict):
         raise ApiError(400, "json: cannot unmarshal into Go value of type map[string]interface {}")
     ttl = query_text(request, "ttlSecond")

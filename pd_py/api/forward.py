@@ -11,7 +11,7 @@ from yarl import URL
 
 from core_py.runtime.log import get_logger
 from pd_py.api import errors
-from pd_py.api.middleware import REDIRECTOR
+from pd_py.api.middleware import REDIRECTOR, Unreachable
 from pd_py.api.requests import plain
 
 CONNECT_TIMEOUT_S = 3.0
@@ -47,12 +47,17 @@ class HttpForwarder:
         headers[REDIRECTOR] = name
         if request.remote and "X-Forwarded-For" not in headers:
             headers["X-Forwarded-For"] = request.remote
+        failures = []
         for url in urls:
             try:
                 return await self._once(request, url.rstrip("/"), headers, body)
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+                failures.append(f"{url}: {error}")
             except (aiohttp.ClientConnectionError, TimeoutError) as error:
+                # It may have been done: to send it once more could do it twice.
                 get_logger().warning("the leader did not answer an HTTP request", url=url, error=str(error))
-        return plain(errors.REDIRECT_FAILED, 500)
+                return plain(errors.REDIRECT_FAILED, 500)
+        raise Unreachable("; ".join(failures))
 
     async def _once(self, request: web.Request, url: str, headers: dict[str, str], body: bytes) -> web.StreamResponse:
         if self._session is None:

@@ -39,11 +39,17 @@ CONFIG_PATH = "/pd/api/v1/config"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+class Unreachable(DbError):
+    """The other member could not be connected to: nothing was sent."""
+
+    code = "PD:apiutil:Unreachable"
+
+
 class Forwarder(Protocol):
     """Sends a request to another member."""
 
     async def __call__(self, request: web.Request, urls: tuple[str, ...], name: str) -> web.StreamResponse:
-        """Try the member's URLs in turn; `name` is this member's, which the other one is told."""
+        """Try the member's URLs in turn; `name` is this member's, which the other one is told. Raises Unreachable."""
         ...
 
 
@@ -73,22 +79,30 @@ async def to_the_leader(request: web.Request, handler: Handler) -> web.StreamRes
         return await handler(request)
     if backend.leader() is not None or FOLLOWER_HANDLE in request.headers:
         return await handler(request)
-    if REDIRECTOR in request.headers:
-        get_logger().warning("a request was sent here as to the leader", by=request.headers[REDIRECTOR])
-        return plain(errors.NOT_LEADER, 500)
-    return await _send_on(request, handler, backend)
+    return await _at_the_leader(request, handler, backend)
 
 
-async def _send_on(request: web.Request, handler: Handler, backend: ApiBackend) -> web.StreamResponse:
+async def _at_the_leader(request: web.Request, handler: Handler, backend: ApiBackend) -> web.StreamResponse:
+    """Wait until there is a leader that takes it: one that has just gone is still named for a moment, and one that was just
+    elected needs a moment to begin. What was sent here by another member is not sent on.
+    """
+    sent_by = request.headers.get(REDIRECTOR, "")
     wait_s, waited_s = FIRST_WAIT_S, 0.0
     while True:
         if backend.leader() is not None:
             return await handler(request)
         urls = tuple(backend.leader_urls())
+        is_over = waited_s >= WAIT_FOR_LEADER_S
+        if sent_by and (urls or is_over):
+            get_logger().warning("a request was sent here as to the leader", by=sent_by)
+            return plain(errors.NOT_LEADER, 500)
         if urls:
-            return await request.app[FORWARDER](request, urls, backend.name)
-        if waited_s >= WAIT_FOR_LEADER_S:
-            return plain(errors.NO_LEADER, 503)
+            try:
+                return await request.app[FORWARDER](request, urls, backend.name)
+            except Unreachable as error:
+                get_logger().warning("the leader could not be sent an HTTP request", error=str(error))
+        if is_over:
+            return plain(errors.REDIRECT_FAILED, 500) if urls else plain(errors.NO_LEADER, 503)
         wait_s = min(wait_s, WAIT_FOR_LEADER_S - waited_s)
         await asyncio.sleep(wait_s)
         waited_s += wait_s

@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from pd_py.api import region_json
 from pd_py.api.errors import ApiError
 from pd_py.api.middleware import cluster, services
 from pd_py.api.requests import (
@@ -21,6 +22,7 @@ from pd_py.api.requests import (
     query_bytes,
 )
 
+REPLICATED = "REPLICATED"
 DEFAULT_RETRIES = 5
 MAX_RETRIES = 100
 ACCELERATE_LIMIT = 256
@@ -123,7 +125,11 @@ async def replicated(request: web.Request) -> web.StreamResponse:
     found = cluster(request)
     start = _hex_or(400, query_bytes(request, "startKey").decode("latin-1"))
     end = _hex_or(400, query_bytes(request, "endKey").decode("latin-1"))
-    return answer(services(request).scheduling.replicated_state(found.scan(start, end, 0)))
+    async for page in region_json.pages(found, start, end):
+        state = services(request).scheduling.replicated_state(page)
+        if state != REPLICATED:
+            return answer(state)
+    return answer(REPLICATED)
 
 
 def routes() -> list[web.RouteDef]:

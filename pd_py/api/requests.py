@@ -22,8 +22,10 @@ _INT64 = 1 << 63
 
 def answer(body: Any, status: int = 200) -> web.Response:
     """A JSON answer, indented as the public server does it."""
-    text = json.dumps(body, indent=2, ensure_ascii=False)
-    return web.Response(text=text + "\n", status=status, content_type="application/json", charset="UTF-8")
+    text = json.dumps(body, indent=2, ensure_ascii=False) + "\n"
+    return web.Response(
+        body=text.encode("utf-8", "replace"), status=status, content_type="application/json", charset="UTF-8"
+    )
 
 
 def plain(text: str, status: int = 200) -> web.Response:
@@ -129,9 +131,34 @@ async def body(request: web.Request) -> Any:
     """The JSON body. Raises InvalidInput."""
     raw = await request.read()
     try:
-        return json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(_json_error(raw, error)) from error
+        return parse(raw)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from error
+
+
+def parse(raw: bytes) -> Any:
+    """A JSON value, as Go's decoder takes it: no NaN, and half a surrogate pair is U+FFFD. Raises ValueError with its text."""
+    try:
+        value = json.loads(raw, parse_constant=_refuse_constant)
+        return _whole_characters(value) if b"\\u" in raw else value
+    except RecursionError as error:
+        raise ValueError("exceeded max depth") from error
+    except ValueError as error:
+        raise ValueError(_json_error(raw, error)) from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _whole_characters(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_whole_characters(one) for one in value]
+    if isinstance(value, dict):
+        return {_whole_characters(key): _whole_characters(one) for key, one in value.items()}
+    return value
 
 
 def _json_error(raw: bytes, error: Exception) -> str:

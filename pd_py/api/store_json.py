@@ -39,9 +39,9 @@ def store_json(store: StoreDetail) -> dict[str, Any]:
     status["start_ts"] = go_text.timestamp(store.meta.start_timestamp * 1000)
     if store.last_heartbeat_ms:
         status["last_heartbeat_ts"] = go_text.timestamp(store.last_heartbeat_ms)
-        up_s = store.last_heartbeat_ms / 1000 - store.meta.start_timestamp
-        if store.meta.start_timestamp and up_s > 0:
-            status["uptime"] = go_text.duration(up_s)
+        up_ms = store.last_heartbeat_ms - store.meta.start_timestamp * 1000
+        if store.meta.start_timestamp and up_ms > 0:
+            status["uptime"] = go_text.duration(up_ms / 1000)
     if not view.allows_leader_in:
         status["pause_leader_transfer_in"] = True
     if not view.allows_leader_out:

@@ -11,10 +11,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from core_py.errors import PdError, RetryClass
+from core_py.runtime import tls
 
 PREFIX = "/pd/api/v1"
 TIMEOUT_S = 60.0
 MAX_ANSWER_BYTES = 1 << 30
+NO_HTTP = "not HTTP; give the URL of --status-addr, or start pd-py with --shared-port"
 
 
 class Refused(PdError):
@@ -46,24 +48,18 @@ class TlsFiles:
     key: str = ""
 
     def context(self) -> ssl.SSLContext:
-        """For connections. Raises BadArgument for files that cannot be used."""
-        try:
-            context = ssl.create_default_context(cafile=self.ca or None)
-            if self.certificate:
-                context.load_cert_chain(self.certificate, self.key or None)
-        except (OSError, ssl.SSLError) as error:
-            raise BadArgument(f"the TLS files cannot be used: {error}") from error
-        return context
+        """For connections. Raises ConfigError for files that cannot be used."""
+        return tls.client_context(self.ca, self.certificate, self.key)
 
 
 class PdHttp:
     """Requests to the members at `urls`, tried in their order."""
 
-    def __init__(self, urls: Sequence[str], tls: TlsFiles) -> None:
+    def __init__(self, urls: Sequence[str], files: TlsFiles) -> None:
         if not urls:
             raise BadArgument("--pd names no URL")
         self._urls = [url if "://" in url else f"http://{url}" for url in urls]
-        self._tls = tls
+        self._files = files
         for url in self._urls:
             if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
                 raise BadArgument(f"{url} is not an http:// or https:// URL")
@@ -78,8 +74,11 @@ class PdHttp:
         for url in self._urls:
             try:
                 status, answer = self._once(url, method, PREFIX + path, data)
-            except (OSError, http.client.HTTPException) as error:
+            except OSError as error:
                 failures.append(f"{url}: {error}")
+                continue
+            except http.client.HTTPException:
+                failures.append(f"{url}: {NO_HTTP}")
                 continue
             return _value(status, answer)
         raise Unreachable(f"no PD answers: {'; '.join(failures)}")
@@ -89,7 +88,7 @@ class PdHttp:
         connection: http.client.HTTPConnection
         if parts.scheme == "https":
             connection = http.client.HTTPSConnection(
-                parts.hostname or "", parts.port, timeout=TIMEOUT_S, context=self._tls.context()
+                parts.hostname or "", parts.port, timeout=TIMEOUT_S, context=self._files.context()
             )
         else:
             connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S)

@@ -6,8 +6,37 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-LISTS = ("stores", "regions", "members", "service_gc_safe_points")
-"""Under which names an answer holds its list."""
+LISTS: dict[str, tuple[str, ...]] = {
+    "stores": (
+        "store.id",
+        "store.address",
+        "store.state_name",
+        "store.labels",
+        "status.capacity",
+        "status.available",
+        "status.leader_count",
+        "status.region_count",
+        "status.leader_weight",
+        "status.region_weight",
+        "status.uptime",
+    ),
+    "regions": (
+        "id",
+        "start_key",
+        "end_key",
+        "leader.store_id",
+        "peers",
+        "epoch.version",
+        "epoch.conf_ver",
+        "approximate_size",
+        "approximate_keys",
+        "written_bytes",
+        "read_bytes",
+    ),
+    "members": ("name", "member_id", "client_urls", "peer_urls", "binary_version"),
+    "service_gc_safe_points": (),
+}
+"""Under which names an answer holds its list, and which columns a table of it has; without any it has all."""
 MAX_CELL = 48
 
 
@@ -19,9 +48,9 @@ def as_json(value: Any) -> str:
 def as_table(value: Any) -> str:
     """Rows of an answer's list, or its names and values."""
     if isinstance(value, Mapping):
-        for name in LISTS:
+        for name, columns in LISTS.items():
             if isinstance(value.get(name), list):
-                return _rows(value[name])
+                return _rows(value[name], columns)
         flat = _flat(value)
         return _aligned([["name", "value"], *[[name, _cell(one)] for name, one in flat.items()]])
     if isinstance(value, list):
@@ -29,12 +58,13 @@ def as_table(value: Any) -> str:
     return _cell(value)
 
 
-def _rows(values: Sequence[Any]) -> str:
+def _rows(values: Sequence[Any], wanted: Sequence[str] = ()) -> str:
     flat = [_flat(value) if isinstance(value, Mapping) else {"": value} for value in values]
-    columns = list(dict.fromkeys(name for row in flat for name in row))
-    if not columns:
+    columns = list(wanted or dict.fromkeys(name for row in flat for name in row))
+    if not flat or not columns:
         return "(none)"
-    return _aligned([columns, *[[_cell(row.get(column, "")) for column in columns] for row in flat]])
+    head = [column.removeprefix("store.").removeprefix("status.") for column in columns]
+    return _aligned([head, *[[_cell(row.get(column, "")) for column in columns] for row in flat]])
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import typer
 
-from core_py.errors import PdError
+from core_py.errors import DbError
 from core_py.runtime import cli
 from pd_py.ctl import render
 from pd_py.ctl.client import BadArgument, PdHttp, TlsFiles
@@ -34,7 +34,7 @@ class Session:
     def _do(self, work: Callable[[PdHttp], Any]) -> Any:
         try:
             return work(PdHttp(self.urls, self.tls))
-        except PdError as error:
+        except DbError as error:
             cli.fail(error)
 
     def ask(self, path: str, body: Any = None, *, has_body: bool = False) -> Any:

@@ -80,13 +80,49 @@ async def test_two_members_that_take_each_other_for_the_leader() -> None:
         )
 
 
-async def test_a_leader_that_does_not_answer() -> None:
-    follower = await new_member("pd2")
+async def test_a_member_that_was_just_elected_takes_what_is_sent_to_it() -> None:
+    member = await new_member("pd2")
+    member.leads = False
+    member.members.leader = ""  # nobody else leads
+    async with serving(member) as http:
+        asyncio.get_running_loop().call_later(0.05, setattr, member, "leads", True)
+        response = await http.get(API + "/stores", headers={"PD-Redirector": "pd1"})
+        assert (response.status, (await response.json())["count"]) == (200, 4)
+
+
+async def test_a_leader_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(middleware, "WAIT_FOR_LEADER_S", 0.1)
+    leader, follower = await new_member("pd1"), await new_member("pd2")
     follower.leads = False
     follower.members.urls = {"pd1": "http://127.0.0.1:1"}
-    async with serving(follower) as http:
+    async with serving(leader) as at_leader, serving(follower) as http:
         response = await http.get(API + "/stores")
         assert (response.status, await response.text()) == (500, "[PD:apiutil:ErrRedirect]redirect failed")
+        monkeypatch.setattr(middleware, "WAIT_FOR_LEADER_S", 5.0)
+        there = {"pd1": str(at_leader.make_url("/"))}
+        asyncio.get_running_loop().call_later(0.05, setattr, follower.members, "urls", there)
+        assert (await get(http, "/stores"))["count"] == 4, "it is looked for again, for nothing was sent"
+
+
+async def test_a_leader_that_breaks_off_is_not_asked_twice() -> None:
+    asked = 0
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    follower = await new_member("pd2")
+    follower.leads = False
+    follower.members.urls = {"pd1": url}
+    async with serving(follower) as http:
+        response = await http.post(API + "/leader/resign")
+        assert (response.status, await response.text()) == (500, "[PD:apiutil:ErrRedirect]redirect failed")
+    server.close()
+    assert asked == 1
 
 
 async def test_headers_tell_who_asked_and_who_sent_on() -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
+from core_py.runtime import tls
+from core_py.runtime.port_front import serve_http
+from pd_py.api.app import application
 from pd_py.ctl.regions import Format, key_of
 from pd_py.schedule.limits import LimitType
+from tests.support.certificates import certificate
 from tests.unit.pd_api.member import Member
 from tests.unit.pd_ctl.terminal import Terminal
 
@@ -97,7 +102,8 @@ async def test_answers_are_those_of_the_server(pd: Terminal) -> None:
     assert (await pd("region keys --format=hex 62 6dff")).value["count"] == 1
     assert set((await pd("config show")).value) == {"schedule", "replication"}
     table = (await pd("-o table store")).out.splitlines()
-    assert table[0].split()[:2] == ["store.id", "store.address"]
+    assert table[0].split()[:3] == ["id", "address", "state_name"]
+    assert max(map(len, table)) < 150
     assert len(table) == 5
     assert "zone=z1" in table[1]
 
@@ -302,3 +308,31 @@ async def test_members_are_tried_in_turn(pd: Terminal) -> None:
     pd.url = "https://127.0.0.1:1"
     said = await pd("--cacert /nonexistent/ca cluster")
     assert (said.code, "the TLS files cannot be used" in said.err) == (1, True)
+
+
+async def test_tls(member: Member, pd: Terminal, tmp_path: Path) -> None:
+    certificate(tmp_path)
+    ca, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    listener = await serve_http("127.0.0.1:0", application(member.backend()), tls=tls.server_context(ca, ca, key))
+    pd.url = f"https://localhost:{listener.address.rpartition(':')[2]}"
+    try:
+        assert (await pd(f"--cacert {ca} --cert {ca} --key {key} cluster")).value["max_peer_count"] == 3
+        for options in ("", f"--cacert {ca}"):  # a root that is not known; no certificate of its own
+            said = await pd(f"{options} cluster".strip())
+            assert (said.code, "no PD answers" in said.err) == (1, True)
+    finally:
+        await listener.stop(0.1)
+
+
+async def test_a_port_for_grpc_alone(pd: Terminal) -> None:
+    async def settings_frame(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+        writer.close()
+
+    server = await asyncio.start_server(settings_frame, "127.0.0.1", 0)
+    pd.url = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    said = await pd("cluster")
+    server.close()
+    text = f"error: no PD answers: http://{pd.url}: not HTTP; give the URL of --status-addr, or start pd-py with --shared-port\n"
+    assert (said.code, said.err) == (1, text)

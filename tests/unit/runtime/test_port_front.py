@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import io
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -14,19 +13,16 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from core_py.errors import ConfigError, RpcError
 from core_py.ports import CallContext, Service, methods_of
-from core_py.runtime import port_front
+from core_py.runtime import port_front, tls
 from core_py.runtime.byte_pump import BytePump
 from core_py.runtime.client_hello import MalformedHello, offered_protocols
 from core_py.runtime.grpc_transport import GrpcTransport
 from core_py.runtime.port_front import FrontLimits, Speaks, classify, serve_http, serve_shared
 from protos.kvproto import pdpb_pb2
+from tests.support.certificates import certificate
 
 PD = pdpb_pb2.DESCRIPTOR.services_by_name["PD"]
 ALLOC, TSO = methods_of(PD)["AllocID"], methods_of(PD)["Tso"]
@@ -278,34 +274,10 @@ async def test_nobody_behind_the_pump(tmp_path: Path) -> None:
     listening.close()
 
 
-def _certificate(directory: Path) -> tuple[bytes, bytes]:
-    """(key, self-signed certificate for localhost) in PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(days=36_500))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    chain = certificate.public_bytes(serialization.Encoding.PEM)
-    (directory / "key.pem").write_bytes(pem)
-    (directory / "cert.pem").write_bytes(chain)
-    return pem, chain
-
-
 async def test_grpc_and_https_share_a_port(tmp_path: Path) -> None:
-    key, chain = _certificate(tmp_path)
-    server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server_side.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    key, chain = certificate(tmp_path)
+    files = (str(tmp_path / "cert.pem"), str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
+    server_side = tls.server_context(*files)
     transport = GrpcTransport((chain, key, chain))
     listener = await serve_shared(transport, "127.0.0.1:0", SERVICES, _application(), tls=server_side)
     port = listener.address.split(":")[1]
@@ -313,12 +285,21 @@ async def test_grpc_and_https_share_a_port(tmp_path: Path) -> None:
     try:
         answer = await channel.unary(ALLOC, pdpb_pb2.AllocIDRequest(count=9), timeout_s=5)
         assert answer.id == 9
-        trust = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+        trust = tls.client_context(*files)
         async with aiohttp.ClientSession() as session:
             async with session.put(f"https://localhost:{port}/echo", data=b"hello", ssl=trust) as response:
                 assert await response.read() == b"hello"
             with pytest.raises(aiohttp.ClientError):
                 await session.get(f"http://localhost:{port}/echo")
+            with pytest.raises(aiohttp.ClientError):  # without a certificate of its own
+                await session.get(f"https://localhost:{port}/echo", ssl=tls.client_context(files[0]))
     finally:
         await channel.close()
         await listener.stop(0.05)
+
+
+def test_files_that_are_no_certificates_are_named(tmp_path: Path) -> None:
+    (tmp_path / "ca").write_text("no certificate")
+    for make in (tls.server_context, tls.client_context):
+        with pytest.raises(ConfigError, match="the TLS files cannot be used"):
+            make(str(tmp_path / "ca"), str(tmp_path / "ca"), str(tmp_path / "ca"))
