@@ -1,10 +1,9 @@
-"""`pd-py`: the command line of a PD member, and of `pd-py ctl`."""
+"""The command line of a PD member (`pd-py`)."""
 
 from __future__ import annotations
 
 import os
 import random
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -21,7 +20,6 @@ from core_py.runtime.status_server import StatusPages
 from core_py.runtime.workers import ThreadWorkers
 from pd_py.api.app import application
 from pd_py.api.wiring import Surroundings, backend_of
-from pd_py.ctl.app import app as ctl
 from pd_py.server.app import PdServer
 from pd_py.server.config import PdConfig
 
@@ -73,9 +71,12 @@ class PdProcess:
         """Serve."""
         await self._server.start()
         if self._settings.status_addr:
-            self._http = await serve_http(self._settings.status_addr, self._application())
+            self._http = await serve_http(
+                self._settings.status_addr, self._application(), tls=self._settings.security.server_context()
+            )
         if not self._settings.shared_port and self._http is not None:
-            self._server.publish_http(f"http://{self._settings.advertise_status_addr or self._http.address}")
+            scheme = "https" if self._settings.security.cacert_path else "http"
+            self._server.publish_http(f"{scheme}://{self._settings.advertise_status_addr or self._http.address}")
 
     def _page(self) -> dict[str, Any]:
         cluster = self._server.cluster
@@ -139,9 +140,7 @@ def run(
 
 
 def main() -> None:
-    """Entry point: `pd-py ctl ...` asks and operates a cluster, everything else runs a member."""
-    if sys.argv[1:2] == ["ctl"]:
-        ctl(args=sys.argv[2:], prog_name="pd-py ctl")
+    """Entry point."""
     app(prog_name="pd-py")
 
 

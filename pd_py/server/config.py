@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from core_py.errors import ConfigError
+from core_py.runtime import tls
 from core_py.runtime.config import Seconds
 from core_py.runtime.log import LogConfig
 from pd_py.member.identity import Birth
@@ -117,23 +118,12 @@ class SecurityConfig:
         return ca, key, cert
 
     def server_context(self) -> ssl.SSLContext | None:
-        """For HTTP that is served; None without TLS."""
-        return self._context(ssl.Purpose.CLIENT_AUTH)
+        """For HTTP that is served; None without TLS. Raises ConfigError."""
+        return tls.server_context(self.cacert_path, self.cert_path, self.key_path) if self.cacert_path else None
 
     def client_context(self) -> ssl.SSLContext | None:
-        """For HTTP that is asked of other members; None without TLS."""
-        return self._context(ssl.Purpose.SERVER_AUTH)
-
-    def _context(self, purpose: ssl.Purpose) -> ssl.SSLContext | None:
-        if not self.cacert_path:
-            return None
-        try:
-            context = ssl.create_default_context(purpose, cafile=self.cacert_path)
-            context.load_cert_chain(self.cert_path, self.key_path)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"security: the certificates cannot be used: {error}") from error
-        context.verify_mode = ssl.CERT_REQUIRED
-        return context
+        """For HTTP that is asked of other members; None without TLS. Raises ConfigError."""
+        return tls.client_context(self.cacert_path, self.cert_path, self.key_path) if self.cacert_path else None
 
 
 @dataclass(frozen=True, slots=True)

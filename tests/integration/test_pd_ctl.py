@@ -33,7 +33,6 @@ def until(urls: str, command: str, right: Any) -> Any:
     end = time.monotonic() + 30
     while not right(answer := ctl(urls, command)):
         assert time.monotonic() < end, answer
-        time.sleep(0.2)
     return answer
 
 
