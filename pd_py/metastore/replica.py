@@ -104,6 +104,8 @@ class Replica:
         self._running = True
         self.on_applied: Callable[[], None] = lambda: None
         """Called after each batch of applied entries."""
+        self.on_synced: Callable[[float], None] = lambda _seconds: None
+        """Told how long each write and sync of the log took."""
         self.on_state: Callable[[], None] = lambda: None
         """Called when the role, the leader or the lease may have changed."""
 
@@ -245,7 +247,10 @@ class Replica:
     async def _handle(self, ready: Ready) -> None:
         self._send(ready.messages)
         if ready.snapshot is not None or ready.entries or ready.hard_state is not None:
+            began = self._clock.monotonic()
             await self._log.write(ready.snapshot, ready.entries, ready.hard_state, sync=ready.must_sync)
+            if ready.must_sync:
+                self.on_synced(self._clock.monotonic() - began)
         self.node.on_persist(ready.number)
         self._send(ready.persisted_messages)
         if ready.snapshot is not None:

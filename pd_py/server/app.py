@@ -205,6 +205,7 @@ class PdServer:
             links.send,
             restarted=own.restarted,
         )
+        replica.on_synced = self._metrics.sync_duration.observe
         links.on_unreachable = replica.unreachable
         links.on_snapshot = lambda member, ok: replica.snapshot_sent(member, ok=ok)
         self.store = ReplicatedStore(replica, links, own.group_id, self._clock)

@@ -24,7 +24,7 @@ from pd_py.server.app import PdServer
 from protos.kvproto import pdpb_pb2
 from protos.private import metastore_pb2
 from tests.sim.trace import Trace
-from tests.sim.world import Options, Outcome, SeedFailed
+from tests.sim.world import Options, Outcome, SeedFailed, broken_invariants_go_to
 from tests.support.pd_cluster import NAMES, PdCluster, PdMember
 
 METHODS = methods_of(pdpb_pb2.DESCRIPTOR.services_by_name["PD"])
@@ -302,9 +302,11 @@ def simulate(seed: int, options: Options) -> Outcome:
     """Run one seed. Raises SeedFailed."""
     world = PdWorld(seed, options)
     try:
-        run_virtual(_run(world, options))
+        with broken_invariants_go_to(lambda error: world.failed("invariant", error)):
+            run_virtual(_run(world, options))
     except BaseException as error:
-        cause = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
+        group = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
+        cause = next(iter(world.failures.values()), group)  # what came of it comes later
         raise SeedFailed(options.name or "pd", seed, cause, world.trace) from error
     checks = {"timestamps": sum(one.last - one.first + 1 for one in world.given), "ids": len(world.ids)}
     return Outcome(world.trace.hexdigest(), len(world.given), world.reads, world.faults, checks)

@@ -82,7 +82,7 @@ class PdCluster:
             clock=member.clock,
             rng=random.Random(self.rng.random()),
             registry=CollectorRegistry(),
-            on_failure=lambda error: self._failed(name, error),
+            on_failure=lambda error: self.failed(name, error),
         )
         self.fault.dead.discard(name)
         try:
@@ -93,7 +93,8 @@ class PdCluster:
         member.server = server
         return server
 
-    def _failed(self, name: str, error: BaseException) -> None:
+    def failed(self, name: str, error: BaseException) -> None:
+        """A member's background task failed; a process would have ended."""
         self.failures.setdefault(name, error)
 
     async def start_all(self) -> None:
