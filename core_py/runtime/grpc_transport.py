@@ -30,7 +30,6 @@ from core_py.runtime import tasks
 
 SERVER_OPTIONS = (
     ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
     ("grpc.so_reuseport", 0),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
@@ -216,10 +215,14 @@ class _GrpcListener:
 
 
 class GrpcTransport:
-    """`core_py.ports.Transport` over grpc.aio. `tls` is (root certificates, private key, certificate chain) in PEM."""
+    """`core_py.ports.Transport` over grpc.aio. `tls` is (root certificates, private key, certificate chain) in PEM.
 
-    def __init__(self, tls: tuple[bytes, bytes, bytes] | None = None) -> None:
+    A request of more than `max_request_bytes` is refused before it is read (-1: none is).
+    """
+
+    def __init__(self, tls: tuple[bytes, bytes, bytes] | None = None, *, max_request_bytes: int = -1) -> None:
         self._tls = tls
+        self._options = (*SERVER_OPTIONS, ("grpc.max_receive_message_length", max_request_bytes))
 
     def connect(self, address: str) -> GrpcChannel:
         """A channel to host:port; a scheme is stripped."""
@@ -231,7 +234,7 @@ class GrpcTransport:
 
     async def serve(self, address: str, services: Sequence[Service]) -> Listener:
         """Serve on host:port."""
-        server = grpc.aio.server(options=SERVER_OPTIONS)
+        server = grpc.aio.server(options=self._options)
         for service in services:
             server.add_generic_rpc_handlers((_generic_handler(service),))
         try:

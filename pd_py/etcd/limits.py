@@ -17,7 +17,7 @@ from protos.etcd import rpc_pb2
 
 MAX_REQUEST_BYTES = 3 << 19  # 1.5 MiB, etcd's default
 MAX_TXN_OPS = 128
-MAX_STATE_BYTES = 256 << 20
+MAX_STATE_BYTES = 64 << 20
 """Clients may not let the state grow beyond this: every member holds it in memory, and a snapshot is all of it. PD itself may."""
 
 OWN_KEYS = prefix_span(b"/pd/")

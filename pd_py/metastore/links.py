@@ -30,6 +30,7 @@ SERVICE = metaraft_pb2.DESCRIPTOR.services_by_name["MetaRaft"]
 METHODS = methods_of(SERVICE)
 QUEUE_MAX = 512
 PART_BYTES = 1 << 20
+BATCH_BYTES = 4 << 20  # of entries in one batch; the last message may go over it
 RETRY_S = 0.1
 TOKEN_KEY = "pd-group-token"  # noqa: S105 a name
 CALL_TIMEOUT_S = 3.0
@@ -40,6 +41,10 @@ AddressOf = Callable[[int], str]
 def group_token(secret: str, group_id: int) -> str:
     """What members of a group show each other."""
     return hmac.new(secret.encode(), b"%d" % group_id, hashlib.sha256).hexdigest()
+
+
+def _size(message: Message) -> int:
+    return sum([len(entry.data) for entry in message.entries])
 
 
 class Outbound:
@@ -62,8 +67,10 @@ class Outbound:
         """Send until cancelled."""
         while True:
             messages = [await self._queue.get()]
-            while not self._queue.empty():
+            size = _size(messages[0])
+            while not self._queue.empty() and size < BATCH_BYTES:
                 messages.append(self._queue.get_nowait())
+                size += _size(messages[-1])
             try:
                 await self._send(messages)
             except RpcError as error:

@@ -25,6 +25,7 @@ from pd_py.server.config import PdConfig
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 STOP_GRACE_S = 0.5
+MAX_REQUEST_BYTES = 64 << 20  # many times what any request of a client or member comes to
 
 
 class PdProcess:
@@ -35,7 +36,7 @@ class PdProcess:
         self._workers = ThreadWorkers(2)
         self._settings = settings
         clock = SystemClock()
-        transport: Transport = GrpcTransport(settings.security.load())
+        transport: Transport = GrpcTransport(settings.security.load(), max_request_bytes=MAX_REQUEST_BYTES)
         around = Surroundings(
             settings.name,
             clock,
