@@ -89,7 +89,7 @@ class PdServer:
         self.changes: MemberChanges
         self.directory: MemberDirectory
         self._roster: Roster
-        self.address = ""
+        self.address = self.peer_address = ""
 
     @property
     def cluster(self) -> Cluster | None:
@@ -115,7 +115,10 @@ class PdServer:
         self._listeners.append(listener)
         self.address = listener.address
         roster = self._roster = Roster(
-            self.store, config.name, config.birth.peer_urls, (config.advertise_client_urls or f"http://{self.address}",)
+            self.store,
+            config.name,
+            config.birth.peer_urls,
+            (config.advertise_client_urls or f"{config.scheme}://{self.address}",),
         )
         self._regions.load(await self._region_storage.load())
         self._scope.spawn(self._region_storage.run(), name="region cache")
@@ -219,7 +222,9 @@ class PdServer:
             )
 
         service = links.service(self.store.serve_propose, describe)
-        self._listeners.append(await self._transport.serve(self.config.peer_listen_address, [service]))
+        listener = await self._transport.serve(self.config.peer_listen_address, [service])
+        self._listeners.append(listener)
+        self.peer_address = listener.address
 
     def _look_for_removal(self) -> None:
         members = self.store.members()

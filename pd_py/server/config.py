@@ -160,6 +160,11 @@ class PdConfig:
         return bare_address(self.client_urls.split(",")[0])
 
     @property
+    def scheme(self) -> str:
+        """http or https, as the client URL says."""
+        return "https" if self.client_urls.startswith("https://") else "http"
+
+    @property
     def peer_listen_address(self) -> str:
         """host:port of the peer URL."""
         return bare_address(self.peer_urls.split(",")[0])
