@@ -234,7 +234,8 @@ async def pause(world: PdWorld, member: PdMember, rng: random.Random) -> None:
     if world.fault.stands(member.name):
         return  # what is on its way to it arrives when the first pause ends
     member.clock.pause(seconds)
-    world.fault.stands_until[member.name] = asyncio.get_running_loop().time() + seconds
+    # What was held back arrives a little after the clock goes on, never in the same microsecond, which is rounded.
+    world.fault.stands_until[member.name] = asyncio.get_running_loop().time() + seconds + 0.001
 
 
 async def isolate(world: PdWorld, member: PdMember, rng: random.Random) -> None:
