@@ -6,8 +6,9 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 SEEDS ?= 20
 START ?= 0
+CASE ?= all
 
-.PHONY: playground test check protos verify-protos bench sim example-flights lock format
+.PHONY: playground test check protos verify-protos bench sim pd-sim example-flights lock format
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("tidb-py needs Python 3.11 or newer: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
@@ -44,6 +45,9 @@ bench: $(STAMP)
 
 sim: $(STAMP)
 	$(BIN)/python -m tests.sim --seeds $(SEEDS) --start $(START) $(ARGS)
+
+pd-sim: $(STAMP)
+	$(BIN)/python -m pd_py.simulator --case $(CASE) $(ARGS)
 
 example-flights: $(STAMP)
 	$(BIN)/python examples/flights.py $(ARGS)

@@ -26,7 +26,7 @@ from pd_py.schedule.admin import AdminOperators, OperatorRefused
 from pd_py.schedule.controller import OperatorListener
 from pd_py.schedule.core import PATROL_BATCH, SchedulingCore, StepSink
 from pd_py.schedule.limits import LimitType, StoreLimit, StoreLimits
-from pd_py.schedule.operator import Operator
+from pd_py.schedule.operator import Operator, SplitRegion
 from pd_py.schedule.placement.manager import GROUPS_PREFIX, RULES_PREFIX, RuleManager, RulePatch
 from pd_py.schedule.placement.region_label import LABELS_PREFIX, LabelRule, RegionLabeler
 from pd_py.schedule.schedulers.base import Scheduler, SchedulerConfigError
@@ -77,7 +77,7 @@ class Coordinator:
     # life
 
     async def load(self) -> None:
-        """Read what was set; a first start writes the defaults. Raises StorageError when the settings cannot be written."""
+        """Read what was set; a first start writes the defaults. Raises NotLeader, OutcomeUnknown."""
         stored: dict[str, str] = {}
         for section in (RULES_PREFIX, GROUPS_PREFIX, LABELS_PREFIX):
             start = len(self.prefix) + 1
@@ -111,9 +111,8 @@ class Coordinator:
             await asyncio.sleep(self.patrol_interval_s)
             try:
                 await self.patrol()
-            except DbError as error:  # no ids for now; the next round tries again
+            except DbError as error:  # no ids could be had; the next round tries again
                 get_logger().warn("patrol", error=str(error))
-                continue
             if self._clock.monotonic() - swept_at >= LABELS_SWEEP_S:
                 swept_at = self._clock.monotonic()
                 await self._sweep_labels()
@@ -160,6 +159,11 @@ class Coordinator:
         """Whether something is under way for a region."""
         return region_id in self.operators
 
+    def blocks_split(self, region_id: int) -> bool:
+        """Whether something is under way for a region that a split would disturb: anything but a split."""
+        operator = self.operators.get(region_id)
+        return operator is not None and not any(isinstance(step, SplitRegion) for step in operator.steps)
+
     # operators that people ask for
 
     async def add_operator(self, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,7 +206,7 @@ class Coordinator:
     # placement rules and labels
 
     async def change_rules(self, plan: Callable[[RuleManager], RulePatch]) -> None:
-        """Change placement rules by one of the manager's plans. Raises RuleError, RuleListError, HexError, StorageError."""
+        """Change placement rules by a plan of the manager. Raises RuleError, RuleListError, HexError, NotLeader, OutcomeUnknown."""
         async with self._changing:
             patch = plan(self.rules)
             await self._store(patch.changes)
@@ -214,7 +218,7 @@ class Coordinator:
         await self.change_rules(lambda rules: rules.plan_default(max_replicas, location_labels, isolation_level))
 
     async def change_labels(self, sets: Iterable[LabelRule], deletes: Iterable[str] = ()) -> None:
-        """Set and remove label rules. Raises RegionRuleError, RegionRuleNotFound, StorageError."""
+        """Set and remove label rules. Raises RegionRuleError, RegionRuleNotFound, NotLeader, OutcomeUnknown."""
         async with self._changing:
             patch = self.labels.plan(sets, deletes)
             await self._store(patch.changes)
@@ -330,7 +334,7 @@ class Coordinator:
         return {store.store_id: self.core.limits.of(store.store_id) for store in self.view.stores()}
 
     async def set_store_limit(self, store_id: int | None, kind: LimitType | None, rate_per_min: float) -> None:
-        """Set the rate of one store or of all, of one direction or both. Raises InvalidStoreLimit, StorageError."""
+        """Set the rate of one store or of all, of one direction or both. Raises InvalidStoreLimit, NotLeader, OutcomeUnknown."""
         async with self._changing:
             trial = StoreLimits()
             trial.restore(self.core.limits.default, self.core.limits.own())

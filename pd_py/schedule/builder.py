@@ -89,8 +89,8 @@ class _Plan:
             return True
         store = self.context.store(store_id)
         peer = self.region.on_store(store_id)
-        if store is None or (peer is not None and peer.peer_id in self.region.down):
-            return False
+        if store is None or (peer is not None and peer.peer_id in self.region.down | self.region.pending):
+            return False  # one that lags refuses the leadership
         if self.wish.force_leader:
             return True
         return passes(store, (leader_target(self.context), leader_allowed(self.context, self.region)))

@@ -54,6 +54,22 @@ class Context:
         self._paused_in = paused_in
         self._paused_out = paused_out
 
+    def over(self, view: ClusterView) -> Context:
+        """The same for another view of the cluster."""
+        return Context(
+            view,
+            rules=self.rules,
+            labels=self.labels,
+            limits=self.limits,
+            rng=self.rng,
+            now=self.now,
+            alloc_peer_id=self.alloc_peer_id,
+            influence=self._influence,
+            running=self.running,
+            paused_in=self._paused_in,
+            paused_out=self._paused_out,
+        )
+
     @property
     def options(self) -> ScheduleOptions:
         """The settings."""

@@ -278,8 +278,11 @@ class OperatorController:
             if now >= running.deadline:
                 self._end(running, OperatorStatus.TIMEOUT, now, f"step {step} took too long")
                 continue
+            reason = step.problem(self._view, region)
             if running.operator.related_region_id and region.version != running.operator.version:
-                self._end(running, OperatorStatus.CANCEL, now, "epoch not match")
+                reason = "epoch not match"
+            if reason:
+                self._end(running, OperatorStatus.CANCEL, now, reason)
                 continue
             self._remember(running, step, now)
             out.append((region, step))

@@ -22,6 +22,7 @@ from pd_py.schedule.view import ClusterView, RegionView
 
 PATROL_BATCH = 128
 PROMOTES_PER_TURN = 16
+ROUND_S = 1.0  # a round over all regions begins no sooner after the last one began
 
 StepSink = Callable[[RegionView, Step], None]
 
@@ -51,6 +52,8 @@ class SchedulingCore:
         self._send_step = send_step
         self._next_id = self._ids_end = 0
         self._patrol_from = b""
+        self._round_at = float("-inf")
+        self.round_s = ROUND_S
         self.patrol_rounds = 0
 
     # ids
@@ -96,7 +99,11 @@ class SchedulingCore:
             if step is not None:
                 self._send_step(region, step)
                 return
-        if had_operator or region.down or len(region.peers) != self.view.options.max_replicas or region.is_joint:
+        options = self.view.options
+        wanted = options.max_replicas
+        if options.enable_placement_rules:
+            wanted = self.rules.wanted(region.start_key, region.end_key)
+        if had_operator or region.down or len(region.peers) != wanted or region.is_joint:
             self.checkers.suspect((region.region_id,))
 
     def on_region_split(self, region_ids: Iterable[int], now: float) -> None:
@@ -122,16 +129,23 @@ class SchedulingCore:
                 self.checkers.priority.forget(region_id)
             else:
                 self._check(context, region)
-        regions = self.view.scan(self._patrol_from, b"", batch)
-        for region in regions:
-            self._check(context, region)
-        self._patrol_from = regions[-1].end_key if regions else b""
-        if not self._patrol_from:
-            self.patrol_rounds += 1
+        self._go_round(context, batch)
         for _ in range(PROMOTES_PER_TURN):
             if not self.controller.promote_waiting(now):
                 break
         self.tell_due(now)
+
+    def _go_round(self, context: Context, batch: int) -> None:
+        """The next regions in key order. A small cluster is not looked at over and over."""
+        if not self._patrol_from:
+            if context.now - self._round_at < self.round_s:
+                return
+            self._round_at = context.now
+            self.patrol_rounds += 1
+        regions = self.view.scan(self._patrol_from, b"", batch)
+        for region in regions:
+            self._check(context, region)
+        self._patrol_from = regions[-1].end_key if regions else b""
 
     def _check(self, context: Context, region: RegionView) -> None:
         operators = self.checkers.check(context, region)

@@ -19,9 +19,14 @@ RESERVE_GIB = 50.0  # what should stay free on a large disk
 FULL_PENALTY = 1.0e10
 
 
-def region_score(context: Context, store: StoreView, delta_bytes: float = 0.0) -> float:
-    """The score of a store that would hold `delta_bytes` more data than it does."""
-    size, delta = store.region_bytes / MIB, delta_bytes / MIB
+def region_load(size_bytes: float, count: float) -> float:
+    """What replicas weigh, in MiB: their data, and one each for being there. An empty region is not for nothing."""
+    return size_bytes / MIB + count
+
+
+def region_score(context: Context, store: StoreView, delta: float = 0.0) -> float:
+    """The score of a store that would hold replicas of the weight `delta` more than it does."""
+    size = region_load(store.region_bytes, store.region_count)
     capacity, available, used = store.capacity_bytes / GIB, store.available_bytes / GIB, store.used_bytes / GIB
     foreign = capacity - available - used
     held = size + delta if size + delta >= 0 else size

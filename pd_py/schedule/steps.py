@@ -38,6 +38,12 @@ def store_problem(view: ClusterView, store_id: int) -> str:
     return "target store is down" if store.state is StoreState.DOWN else ""
 
 
+def _silence(view: ClusterView, store_id: int) -> str:
+    """A transfer to a store that does not answer would keep its place among the few for a minute."""
+    store = view.store(store_id)
+    return "target store is disconnected" if store is not None and store.state is StoreState.DISCONNECTED else ""
+
+
 def _has(region: RegionView, store_id: int, peer_id: int) -> bool:
     peer = region.on_store(store_id)
     return peer is not None and peer.peer_id == peer_id
@@ -225,7 +231,7 @@ class TransferLeader:
             elif peer.role is Role.LEARNER:
                 problem = "peer already is a learner"
             else:
-                problem = store_problem(view, store_id)
+                problem = store_problem(view, store_id) or _silence(view, store_id)
             if not problem:
                 return ""
         return problem

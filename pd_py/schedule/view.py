@@ -136,8 +136,10 @@ class StoreView:
 
     def label(self, key: str) -> str:
         """The value of a label, without regard to the key's case as in the public server; empty when there is none."""
-        lowered = key.lower()
-        return next((value for name, value in self.labels if name.lower() == lowered), "")
+        for name, value in self.labels:
+            if name == key or name.lower() == key.lower():
+                return value
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

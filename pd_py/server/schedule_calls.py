@@ -51,7 +51,7 @@ class ScheduleCalls:
 
     async def _split_ids(self, region: metapb_pb2.Region, count: int) -> list[pdpb_pb2.SplitID]:
         cluster = self._cluster
-        if cluster.has_operator(region.id):
+        if self._coordinator.blocks_split(region.id):
             raise PdError(f"region {region.id} has an operator; split it later")
         if not 0 < count <= MAX_SPLITS:
             raise PdError(f"a split into {count} new regions is out of range")

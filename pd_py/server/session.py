@@ -20,6 +20,7 @@ from pd_py.etcd.lessor import Lessor
 from pd_py.gc.manager import GcManager
 from pd_py.member.fenced import FencedStore
 from pd_py.resource.manager import ResourceManager
+from pd_py.schedule.view import RegionView
 from pd_py.server.config import PdConfig
 from pd_py.server.heartbeats import HeartbeatStreams
 from pd_py.server.metrics import PdMetrics
@@ -69,6 +70,7 @@ class LeaderSession:
         )
         cluster.on_region = self.coordinator.on_region_heartbeat
         cluster.has_operator = self.coordinator.has_operator
+        around.regions.on_gone.append(self._region_gone)
         events = around.metrics.tso_events
         self.tso = TsoService(store, cluster.prefix, around.clock, lambda event: events.labels(event).inc())
         self.lessor = Lessor(store, around.clock)
@@ -102,6 +104,9 @@ class LeaderSession:
         session.coordinator.start(on_failure)
         return session
 
+    def _region_gone(self, region: RegionView) -> None:
+        self.coordinator.on_region_gone(region.region_id)
+
     async def _refresh(self) -> None:
         while True:
             self._around.metrics.refresh(self.cluster, self.coordinator)
@@ -110,6 +115,7 @@ class LeaderSession:
     async def close(self) -> None:
         """Stop."""
         self._on_close()
+        self._around.regions.on_gone.remove(self._region_gone)
         self.streams.close()
         self.lessor.close()
         self.syncer.close()

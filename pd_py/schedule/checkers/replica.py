@@ -61,9 +61,11 @@ def _replace_offline(context: Context, region: RegionView) -> Operator | None:
 
 
 def _fix(context: Context, region: RegionView, peer: PeerView, status: str) -> Operator | None:
-    """Remove a broken replica if enough are left (one that does not answer first), else put another in its place."""
+    """Remove a replica if there are too many (one that does not answer or lags first), else put another in this one's place."""
     if len(region.peers) > context.options.max_replicas:
-        peer = next((one for one in region.peers if one.peer_id in region.down), peer)
+        worst = [one for one in region.peers if one.peer_id in region.down]
+        worst += [one for one in region.peers if one.peer_id in region.pending]
+        peer = next(iter(worst), peer)
         return remove_peer(
             context, f"remove-extra-{status}-replica", region, peer.store_id, OpKind.REPLICA
         ).with_priority(Priority.HIGH)
@@ -91,6 +93,7 @@ def _remove_extra(context: Context, region: RegionView) -> Operator | None:
     if not options.enable_remove_extra_replica or len(voters) <= options.max_replicas:
         return None
     broken = [peer for peer in voters if peer.peer_id in region.down]
+    broken += [peer for peer in voters if peer.peer_id in region.pending]
     broken += [peer for peer in voters if is_leaving(context, peer)]
     if broken:
         victim = broken[0].store_id

@@ -1,8 +1,8 @@
 """Rule checker: every region has the replicas its placement rules want, where and in the roles they want them.
 
-First what is left over: removed when the rules are served by healthy replicas, else kept as long as it may be needed. Then rule by
-rule: make up for missing replicas, replace those on stores that are down or leaving, give those in a wrong role the right one, move
-one to a better place. One operator per region and call. Descriptions are the public ones.
+First what is left over: removed when the rules are served by healthy replicas, else kept as long as it may be needed. Then rule
+by rule: make up for missing replicas, replace those on stores that are down or leaving, give those in a wrong role the right one,
+move one to a better place. One operator per region and call. Descriptions are the public ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pd_py.schedule.create import add_peer, demote_voter, move_peer, promote_lea
 from pd_py.schedule.filters import can_lead
 from pd_py.schedule.operator import Operator, OpKind, Priority
 from pd_py.schedule.placement.fit import RegionFit, RuleFit
-from pd_py.schedule.placement.labels import ENGINE_KEY
+from pd_py.schedule.placement.labels import ENGINE_KEY, best_isolation
 from pd_py.schedule.placement.rule import RuleRole, matches_all
 from pd_py.schedule.view import PeerView, RegionView, Role, StoreState, StoreView
 
@@ -45,7 +45,9 @@ def check(context: Context, region: RegionView, fit: RegionFit | None = None) ->
 
 def _is_quiet(context: Context, region: RegionView, fit: RegionFit) -> bool:
     """A quick look at what most regions are: whole, and with no locations to improve."""
-    if region.down or any(one.rule.location_labels for one in fit.rules):
+    if region.down:
+        return False
+    if any(one.isolation < best_isolation(one.rule.location_labels, len(one.peers)) for one in fit.rules):
         return False
     return not any(is_leaving(context, peer) for peer in region.peers)
 
@@ -144,6 +146,8 @@ def _improve(context: Context, region: RegionView, fit: RegionFit, one: RuleFit)
     """Move a replica to a store that is farther from all that serve rules of the same role."""
     if not one.rule.location_labels or region.down or region.pending:
         return None
+    if one.isolation >= best_isolation(one.rule.location_labels, len(one.peers)):
+        return None
     strategy = _strategy(context, region, one)
     source = strategy.to_remove(one.stores, allow_temporary=True)
     old = context.store(source.store_id)
@@ -185,13 +189,31 @@ def _fix_orphans(context: Context, region: RegionView, fit: RegionFit) -> Operat
     operator = _use_orphan(context, region, fit, sick)
     if operator is not None or len(fit.orphans) < 2:
         return operator
-    for peer in fit.orphans:
+    useless_first = sorted(fit.orphans, key=lambda one: (one.peer_id not in region.down, one.role is not Role.LEARNER))
+    for peer in useless_first:
         if peer.peer_id in unhealthy:
             return _remove_orphan(context, region, peer, "remove-unhealthy-orphan-peer")
     if len(region.peers) <= fit.wanted:
         return None
-    silent = next((peer for peer in fit.orphans if _is_silent(context, peer)), fit.orphans[1])
-    return _remove_orphan(context, region, silent, "remove-orphan-peer")
+    spare = next((peer for peer in fit.orphans if peer.role is Role.LEARNER), fit.orphans[1])
+    spare = next((peer for peer in fit.orphans if _is_silent(context, peer)), spare)
+    return (
+        None
+        if _is_needed(context, region, fit, spare)
+        else _remove_orphan(context, region, spare, "remove-orphan-peer")
+    )
+
+
+def _is_needed(context: Context, region: RegionView, fit: RegionFit, spare: PeerView) -> bool:
+    """Whether a replica that is left over is one of the few that are well, until those that serve the rules are too."""
+    unhealthy = region.down | region.pending
+    well = [
+        peer
+        for peer in region.peers
+        if peer.role is Role.VOTER and peer.peer_id not in unhealthy and not _is_silent(context, peer)
+    ]
+    voters = sum(one.rule.count for one in fit.rules if one.rule.role is not RuleRole.LEARNER)
+    return spare in well and len(well) <= voters
 
 
 def _remove_orphan(context: Context, region: RegionView, peer: PeerView, description: str) -> Operator:

@@ -24,7 +24,7 @@ from pd_py.schedule.filters import (
 )
 from pd_py.schedule.placement.labels import distinct_score
 from pd_py.schedule.placement.rule import LabelConstraint
-from pd_py.schedule.score import region_score
+from pd_py.schedule.score import region_load, region_score
 from pd_py.schedule.view import RegionView, StoreView
 
 
@@ -101,7 +101,7 @@ class Strategy:
         """How full a store is, with what is on its way to it."""
         coming = self.context.influence.of(store.store_id)
         return (
-            region_score(self.context, store, coming.region_bytes),
+            region_score(self.context, store, region_load(coming.region_bytes, coming.region_count)),
             store.region_count + coming.region_count,
             store.store_id,
         )

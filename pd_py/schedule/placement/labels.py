@@ -6,6 +6,7 @@ A store that lacks a location label is on its own at that level, as in the publi
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from pd_py.schedule.view import StoreView
 
@@ -20,11 +21,21 @@ def is_exclusive_key(key: str) -> bool:
     return key.startswith("$") or key in EXCLUSIVE_KEYS
 
 
+@lru_cache(maxsize=8192)
+def _place(labels: tuple[tuple[str, str], ...], levels: tuple[str, ...]) -> tuple[str, ...]:
+    """The values of the levels, for comparing; stores have few different labels and are compared often."""
+    known = {name.lower(): value.lower() for name, value in reversed(labels)}
+    return tuple(known.get(name.lower(), "") for name in levels)
+
+
 def first_difference(one: StoreView, other: StoreView, levels: Sequence[str]) -> int:
     """The first level on which two stores differ; -1 when they share all."""
-    for at, name in enumerate(levels):
-        mine, theirs = one.label(name), other.label(name)
-        if not mine or not theirs or mine.lower() != theirs.lower():
+    levels = tuple(levels)
+    mine, theirs = _place(one.labels, levels), _place(other.labels, levels)
+    if mine == theirs and "" not in mine:
+        return -1
+    for at, (here, there) in enumerate(zip(mine, theirs, strict=True)):
+        if here != there or not here:
             return at
     return -1
 
@@ -45,6 +56,17 @@ def isolation_score(levels: Sequence[str], stores: Sequence[StoreView]) -> float
     if not levels or len(stores) <= 1:
         return 0.0
     return sum(pair_score(one, other, levels) for at, one in enumerate(stores) for other in stores[at + 1 :])
+
+
+def best_isolation(levels: Sequence[str], count: int) -> float:
+    """The score of stores that all differ at the widest level."""
+    return count * (count - 1) / 2 * SCORE_BASE ** (len(levels) - 1) if levels else 0.0
+
+
+@lru_cache(maxsize=8192)
+def exclusive_keys(labels: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    """The labels that keep a store for those who name them."""
+    return tuple(key for key, _ in labels if is_exclusive_key(key))
 
 
 def is_isolated(levels: Sequence[str], level: str, stores: Iterable[StoreView], other: StoreView) -> bool:

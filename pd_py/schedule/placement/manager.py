@@ -118,6 +118,7 @@ class RuleManager:
         self._groups: dict[str, RuleGroup] = {}
         self._applied: RangeList[Rule] = RangeList(())
         self._chosen: list[tuple[Rule, ...]] = [()]
+        self._wanted = [0]
         self._wall_s = wall_s
         self.refused: list[str] = []
         """Stored rules that could not be read, for the log."""
@@ -203,6 +204,11 @@ class RuleManager:
         at = self._applied.over(start, end)
         return self._chosen[at] if at >= 0 else ()
 
+    def wanted(self, start: bytes, end: bytes) -> int:
+        """How many replicas a range should have; -1 when it is cut."""
+        at = self._applied.over(start, end)
+        return self._wanted[at] if at >= 0 else -1
+
     def split_keys(self, start: bytes, end: bytes) -> list[bytes]:
         """Where rules cut a range."""
         return self._applied.cuts(start, end)
@@ -269,6 +275,7 @@ class RuleManager:
         """Make a planned change, after it was stored."""
         self._rules, self._groups = patch.rules, patch.groups
         self._applied, self._chosen = patch.applied, patch.chosen
+        self._wanted = [sum(rule.count for rule in rules) for rules in patch.chosen]
 
     def _plan(self, rules: dict[tuple[str, str], Rule], groups: dict[str, RuleGroup]) -> RulePatch:
         if len(rules) > RULES_MAX:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core_py.errors import PdError, RetryClass
-from pd_py.schedule.placement.labels import is_exclusive_key
+from pd_py.schedule.placement.labels import exclusive_keys
 from pd_py.schedule.view import Role, StoreView
 
 LABELS_MAX = 64
@@ -91,8 +91,8 @@ class LabelConstraint:
 def matches_all(store: StoreView, constraints: Iterable[LabelConstraint]) -> bool:
     """Whether a store meets all. A store with an exclusive label is only for those who name the label."""
     constraints = tuple(constraints)
-    for key, _ in store.labels:
-        if is_exclusive_key(key) and not any(one.key == key for one in constraints):
+    for key in exclusive_keys(store.labels):
+        if not any(one.key == key for one in constraints):
             return False
     return all(one.matches(store) for one in constraints)
 

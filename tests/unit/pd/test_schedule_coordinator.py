@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
 from typing import Any
 
 import pytest
 
-from core_py.errors import PdError
+from core_py.errors import PdError, StorageError
 from core_py.sim.clock import LoopClock
-from core_py.sim.disk import MemoryDisk
 from core_py.sim.loop import run_virtual
 from pd_py.cluster.coordinator import Coordinator
 from pd_py.cluster.step_command import step_command
@@ -31,18 +31,42 @@ from pd_py.schedule.placement.rule import Rule, RuleRole
 from pd_py.schedule.schedulers.running import SchedulerExists, SchedulerNotFound
 from pd_py.schedule.view import PeerView, RegionView, Role
 from protos.kvproto import eraftpb_pb2
-from tests.support.metadata import DiskMetadata
 from tests.support.schedule_play import play
 from tests.support.schedule_tables import TableView, region, store
+
+
+class TableMetadata:
+    """The metadata port over a dictionary; the next write fails on request."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+        self.fails = False
+
+    def get(self, key: str) -> bytes | None:
+        return self.values.get(key)
+
+    def prefix(self, prefix: str) -> list[tuple[str, bytes]]:
+        return sorted((key, value) for key, value in self.values.items() if key.startswith(prefix))
+
+    async def write(self, changes: Mapping[str, bytes | None]) -> int:
+        await asyncio.sleep(0)
+        if self.fails:
+            raise StorageError("the write may be lost")
+        for key, value in changes.items():
+            if value is None:
+                self.values.pop(key, None)
+            else:
+                self.values[key] = value
+        return len(self.values)
 
 
 class Bench:
     """A coordinator over a table whose leaders do at once what they are told."""
 
-    def __init__(self, disk: MemoryDisk, regions: list[RegionView], stores: int = 5, **options: object) -> None:
+    def __init__(self, disk: TableMetadata, regions: list[RegionView], stores: int = 5, **options: object) -> None:
         self.view = TableView({s: store(s) for s in range(1, stores + 1)}, regions, ScheduleOptions(**options))  # type: ignore[arg-type]
         self.view.recount()
-        self.metastore = DiskMetadata(disk)
+        self.metastore = disk
         self.told: list[tuple[int, Step]] = []
         self.last_id = 1000
         self.coordinator = Coordinator(
@@ -61,6 +85,7 @@ class Bench:
         one = self.view.region(region_id)
         assert one is not None
         if isinstance(step, SplitRegion):
+            assert not self.coordinator.blocks_split(region_id), "the store asks for ids now"
             starts = [one.start_key, *step.keys]
             ends = [*step.keys, one.end_key]
             version = one.version + len(step.keys)
@@ -85,7 +110,7 @@ class Bench:
 
 def test_a_lonely_region_gets_its_replicas() -> None:
     async def run() -> None:
-        bench = Bench(MemoryDisk(), [region(1, 1)])
+        bench = Bench(TableMetadata(), [region(1, 1)])
         await bench.coordinator.load()
         bench.coordinator.start()
         await asyncio.sleep(20)
@@ -100,7 +125,7 @@ def test_a_lonely_region_gets_its_replicas() -> None:
 
 def test_schedulers_balance_leaders() -> None:
     async def run() -> None:
-        bench = Bench(MemoryDisk(), [region(number, 1, 2, 3) for number in range(1, 31)], stores=3)
+        bench = Bench(TableMetadata(), [region(number, 1, 2, 3) for number in range(1, 31)], stores=3)
         await bench.coordinator.load()
         bench.coordinator.start()
         await asyncio.sleep(60)
@@ -116,7 +141,7 @@ def test_schedulers_balance_leaders() -> None:
 
 def test_what_people_set_survives() -> None:
     async def run() -> None:
-        disk = MemoryDisk()
+        disk = TableMetadata()
         first = Bench(disk, [region(1, 1, 2, 3)])
         one = first.coordinator
         await one.load()
@@ -154,9 +179,42 @@ def test_what_people_set_survives() -> None:
     run_virtual(run())
 
 
+def test_what_cannot_be_stored_has_no_effect() -> None:
+    async def run() -> None:
+        disk = TableMetadata()
+        one = Bench(disk, [region(1, 1, 2, 3)]).coordinator
+        await one.load()
+        disk.fails = True
+        quiet = one.labels.parse(
+            {
+                "id": "quiet",
+                "labels": [{"key": "schedule", "value": "deny"}],
+                "rule_type": "key-range",
+                "data": [{"start_key": "", "end_key": ""}],
+            }
+        )
+        with pytest.raises(StorageError):
+            await one.change_rules(lambda rules: rules.plan_set([Rule("g", "1", RuleRole.LEARNER, 1)], []))
+        with pytest.raises(StorageError):
+            await one.change_labels([quiet])
+        with pytest.raises(StorageError):
+            await one.set_store_limit(None, None, 1.0)
+        with pytest.raises(StorageError):
+            await one.add_scheduler("shuffle-leader")
+        with pytest.raises(StorageError):
+            await one.configure_scheduler("balance-leader-scheduler", {"batch": 9})
+        assert len(one.rules) == 1
+        assert one.labels.rules() == []
+        assert one.store_limits()[1].add_peer == 15.0
+        assert "shuffle-leader-scheduler" not in one.schedulers()
+        assert one.scheduler_config("balance-leader-scheduler")["batch"] == 4
+
+    run_virtual(run())
+
+
 def test_a_paused_scheduler_rests() -> None:
     async def run() -> None:
-        bench = Bench(MemoryDisk(), [region(number, 1, 2, 3) for number in range(1, 31)], stores=3)
+        bench = Bench(TableMetadata(), [region(number, 1, 2, 3) for number in range(1, 31)], stores=3)
         await bench.coordinator.load()
         bench.coordinator.pause_scheduler("all", 100.0)
         assert "balance-leader-scheduler" in bench.coordinator.schedulers("paused")
@@ -173,7 +231,7 @@ def test_a_paused_scheduler_rests() -> None:
 
 def test_operators_by_name() -> None:
     async def run() -> None:
-        bench = Bench(MemoryDisk(), [region(1, 1, 2, 3), region(2, 1, 2, 3)])
+        bench = Bench(TableMetadata(), [region(1, 1, 2, 3), region(2, 1, 2, 3)])
         add = bench.coordinator.add_operator
         await bench.coordinator.load()
         await add("transfer-leader", {"region_id": 1, "to_store_id": 2})
@@ -208,7 +266,7 @@ def test_operators_by_name() -> None:
 
 def test_regions_are_split_at_keys() -> None:
     async def run() -> None:
-        bench = Bench(MemoryDisk(), [replace(region(1, 1, 2, 3), start_key=b"", end_key=b"")])
+        bench = Bench(TableMetadata(), [replace(region(1, 1, 2, 3), start_key=b"", end_key=b"")])
         await bench.coordinator.load()
         percentage, region_ids = await bench.coordinator.split_regions([b"g", b"c", b"c", b"m"])
         assert percentage == 100
@@ -222,7 +280,7 @@ def test_regions_are_split_at_keys() -> None:
 def test_a_group_of_regions_is_scattered_evenly() -> None:
     async def run() -> None:
         regions = [region(number, 1, 2, 3, size_bytes=0) for number in range(1, 31)]
-        bench = Bench(MemoryDisk(), regions, stores=6)
+        bench = Bench(TableMetadata(), regions, stores=6)
         await bench.coordinator.load()
         percentage, failed = await bench.coordinator.scatter(range(1, 31), "table")
         assert (percentage, failed) == (100, [])

@@ -141,6 +141,7 @@ def test_groups_and_rules_override_what_comes_before() -> None:
     assert [one.id for one in rules.for_range(b"", b"")] == ["default", "2", "3"]
     rules.commit(rules.plan_group(RuleGroup("x", 1, override=True)))
     assert [one.id for one in rules.for_range(b"", b"")] == ["2", "3"]
+    assert rules.wanted(b"", b"") == 5
     assert [one.id for one in rules.by_key(b"k")] == ["default", "1", "2", "3"]
     rules.commit(rules.plan_delete_group("x"))
     assert len(rules.for_range(b"", b"")) == 3
