@@ -12,22 +12,8 @@ from pd_py.api import errors, go_text
 from pd_py.api.errors import ApiError, InvalidInput
 from pd_py.api.middleware import cluster, services
 from pd_py.api.requests import answer, body_object, identity, number, path_uint64, query, query_text
+from pd_py.schedule.schedulers.registry import TYPES
 
-SCHEDULERS = frozenset(
-    {
-        "balance-leader-scheduler",
-        "balance-region-scheduler",
-        "balance-hot-region-scheduler",
-        "evict-leader-scheduler",
-        "evict-slow-store-scheduler",
-        "grant-leader-scheduler",
-        "label-scheduler",
-        "random-merge-scheduler",
-        "scatter-range-scheduler",
-        "shuffle-leader-scheduler",
-        "shuffle-region-scheduler",
-    }
-)
 OF_STORES = ("evict-leader-scheduler", "grant-leader-scheduler")
 STORES = "store-ids"
 MAX_PAUSE_S = 365 * 24 * 3600
@@ -95,7 +81,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     name = values.get("name")
     if not isinstance(name, str):
         raise ApiError(400, "missing scheduler name")
-    if name not in SCHEDULERS:
+    if name not in TYPES:
         raise ApiError(400, "unknown scheduler")
     arguments = _arguments(name, values)
     scheduling = services(request).scheduling

@@ -71,6 +71,7 @@ class LeaderSession:
         cluster.on_region = self.coordinator.on_region_heartbeat
         cluster.has_operator = self.coordinator.has_operator
         around.regions.on_gone.append(self._region_gone)
+        around.regions.statistics.wanted_replicas = self._wanted_replicas
         events = around.metrics.tso_events
         self.tso = TsoService(store, cluster.prefix, around.clock, lambda event: events.labels(event).inc())
         self.lessor = Lessor(store, around.clock)
@@ -107,8 +108,17 @@ class LeaderSession:
     def _region_gone(self, region: RegionView) -> None:
         self.coordinator.on_region_gone(region.region_id)
 
+    def _wanted_replicas(self, region: RegionView) -> int:
+        """How many replicas the rules ask for; the plain number where rules are off, or cut the region."""
+        options = self.cluster.options
+        wanted = self.coordinator.rules.wanted(region.start_key, region.end_key)
+        return wanted if options.enable_placement_rules and wanted > 0 else options.max_replicas
+
     async def _refresh(self) -> None:
+        stores, schedulers = self.cluster.stores_info, self.coordinator.core.schedulers
         while True:
+            stores.no_leader_in = set(schedulers.stores_without_new_leaders())
+            stores.no_leader_out = set(schedulers.stores_that_keep_leaders())
             self._around.metrics.refresh(self.cluster, self.coordinator)
             await asyncio.sleep(METRICS_INTERVAL_S)
 
@@ -116,6 +126,7 @@ class LeaderSession:
         """Stop."""
         self._on_close()
         self._around.regions.on_gone.remove(self._region_gone)
+        self._around.regions.statistics.wanted_replicas = None
         self.streams.close()
         self.lessor.close()
         self.syncer.close()

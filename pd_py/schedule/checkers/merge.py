@@ -62,6 +62,7 @@ class MergeChecker:
         options = context.options
         return (
             region.leader_store_id != 0
+            and region.size_bytes > 0  # 0: its leader has not said it yet
             and region.size_bytes <= options.max_merge_region_size * MIB
             and region.keys <= options.max_merge_region_keys
         )
