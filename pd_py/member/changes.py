@@ -78,17 +78,18 @@ class MemberChanges:
         if not member.is_learner and len(voters) == 1:
             raise MemberRefused("etcdserver: re-configuration failed due to not enough started members")
         if self._store.is_leader and member.id == self._store.member_id:
-            await self._hand_over(next(one for one in voters if one.id != member.id))
+            heir = self._store.replica.likely_heir()
+            await self.hand_over(next(one.id for one in voters if one.id != member.id) if heir is None else heir)
         await self._change(Change.REMOVE, member)
 
-    async def _hand_over(self, heir: Member) -> None:
-        """Give leadership away, and wait until somebody else has it. Raises NotLeader."""
-        self.transfer(heir.id)
+    async def hand_over(self, heir: int) -> None:
+        """Give leadership away, and wait until somebody else has it. Raises MemberRefused, NotLeader."""
+        self.transfer(heir)
         for _ in range(HAND_OVER_ROUNDS):
             await asyncio.sleep(HAND_OVER_S)
             if self.leader_id() not in (0, self._store.member_id):
                 return
-        raise NotLeader(f"not leader: {heir.name} has not taken over leadership yet; ask again")
+        raise NotLeader(f"not leader: member {heir} has not taken over leadership yet; ask again")
 
     async def update(self, member_id: int, peer_urls: Sequence[str]) -> None:
         """Move a member to other peer URLs. Raises MemberRefused, NotLeader, OutcomeUnknown."""

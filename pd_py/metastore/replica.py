@@ -226,11 +226,16 @@ class Replica:
 
         So somebody is asked again, whoever is most likely to make it.
         """
+        heir = self.likely_heir()
+        if heir is not None:
+            self.node.transfer_leader(heir)
+
+    def likely_heir(self) -> int | None:
+        """The voter that could best take over now: heard lately, with the longest log. None without one."""
         voters = [peer for peer in self.node.conf_state.voters if peer != self.member_id]
-        heirs = [(peer, progress) for peer in voters if (progress := self.node.progress(peer)) is not None]
-        active = [(progress.match, peer) for peer, progress in heirs if progress.recent_active]
-        if active:
-            self.node.transfer_leader(max(active)[1])
+        known = [(peer, progress) for peer in voters if (progress := self.node.progress(peer)) is not None]
+        active = [(progress.match, peer) for peer, progress in known if progress.recent_active]
+        return max(active)[1] if active else None
 
     async def _work(self) -> None:
         while True:

@@ -91,6 +91,7 @@ class PdProcess:
 
     async def stop(self) -> None:
         """Stop."""
+        await self._server.resign()
         if self._http is not None:
             await self._http.stop(STOP_GRACE_S)
         await self._server.stop()

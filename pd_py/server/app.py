@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
 
-from core_py.errors import ConfigError, invariant
+from core_py.errors import ConfigError, DbError, invariant
 from core_py.ports import Channel, Clock, Disk, Listener, Random, Service, StatusError, Transport, Workers
 from core_py.raft.messages import Message
 from core_py.runtime.log import get_logger
@@ -265,6 +265,18 @@ class PdServer:
             return ()
         published = self.store.get(member_key(leader.id, HTTP_URL_KEY))
         return leader.client_urls if published is None else (published.decode(),)
+
+    async def resign(self) -> None:
+        """Before an orderly end: let another member lead first, so that clients wait a moment and not an election."""
+        if not self.store.is_leader:
+            return
+        heir = self.store.replica.likely_heir()
+        if heir is None:
+            return
+        try:
+            await self.changes.hand_over(heir)
+        except DbError as error:
+            get_logger().info("leadership was not handed over", error=str(error))
 
     async def stop(self) -> None:
         """Stop serving, finish what is being written."""

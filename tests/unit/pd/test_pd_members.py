@@ -107,6 +107,19 @@ def test_a_transfer_to_a_member_that_cannot_take_over_leaves_a_leader_that_serve
     with_cluster(body)
 
 
+def test_a_leader_that_stops_in_order_hands_leadership_over() -> None:
+    async def body(cluster: PdCluster) -> None:
+        old = await cluster.leader()
+        await cluster.until(lambda: old.running.store.replica.likely_heir() is not None)
+        began = asyncio.get_running_loop().time()
+        await old.running.resign()
+        await cluster.leader()
+        assert asyncio.get_running_loop().time() - began < 0.4, "less than an election takes"
+        assert not old.running.store.is_leader
+
+    with_cluster(body)
+
+
 def test_a_minority_neither_serves_nor_writes() -> None:
     async def body(cluster: PdCluster) -> None:
         old = await cluster.leader()
