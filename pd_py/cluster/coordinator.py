@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from core_py.errors import DbError, PdError
 from core_py.ports import Clock, Random
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
-from pd_py.cluster.region_jobs import IDS_LOW, RegionJobs
+from pd_py.cluster.region_jobs import RegionJobs
 from pd_py.metastore.port import Metadata
 from pd_py.schedule.admin import AdminOperators, OperatorRefused
 from pd_py.schedule.controller import OperatorListener
@@ -34,11 +34,23 @@ from pd_py.schedule.schedulers.registry import DEFAULTS, make_scheduler
 from pd_py.schedule.schedulers.running import SchedulerExists
 from pd_py.schedule.view import ClusterView, KeyRange, RegionView
 
-IDS_BATCH = 512
+IDS_AT_HAND = 256  # before anything is decided
 SCHEDULERS_PREFIX = "scheduler_config/"
 STORE_LIMIT = "store_limit"
 IDLE_S = 0.5  # how often the scheduler loop looks around when nothing is due
 LABELS_SWEEP_S = 60.0
+
+
+class IdSource(Protocol):
+    """The counter that all ids of the cluster come from (`pd_py.cluster.ids`)."""
+
+    def take(self) -> int | None:
+        """A fresh id; None when one cannot be had without waiting."""
+        ...
+
+    async def ensure(self, count: int) -> None:
+        """Make that many ids available without waiting."""
+        ...
 
 
 class Coordinator:
@@ -51,22 +63,23 @@ class Coordinator:
         prefix: str,
         clock: Clock,
         rng: Random,
-        alloc_ids: Callable[[int], Awaitable[int]],
+        ids: IdSource,
         send_step: StepSink,
         *,
         listener: OperatorListener | None = None,
         patrol_interval_s: float = 0.1,
     ) -> None:
-        """`alloc_ids(count)` returns the last of that many fresh ids in a row."""
         self.view = view
         self.prefix = prefix
         self.patrol_interval_s = patrol_interval_s
         self._metastore = metastore
         self._clock = clock
-        self._alloc_ids = alloc_ids
+        self._ids = ids
         self.rules = RuleManager(wall_s=lambda: clock.wall_ms() // 1000)
         self.labels = RegionLabeler(wall_s=lambda: clock.wall_ms() / 1000)
-        self.core = SchedulingCore(view, rng, send_step, rules=self.rules, labels=self.labels, listener=listener)
+        self.core = SchedulingCore(
+            view, rng, send_step, ids.take, rules=self.rules, labels=self.labels, listener=listener
+        )
         self.operators = self.core.controller
         self._changing = asyncio.Lock()
         """Held from the check of a change to the end of its write."""
@@ -128,9 +141,7 @@ class Coordinator:
     # what drives scheduling
 
     async def _supply_ids(self) -> None:
-        if self.core.ids_left < IDS_LOW:
-            last = await self._alloc_ids(IDS_BATCH)
-            self.core.give_ids(last - IDS_BATCH + 1, last + 1)
+        await self._ids.ensure(IDS_AT_HAND)
 
     async def patrol(self, batch: int = PATROL_BATCH) -> None:
         """Check the next batch of regions and tell leaders what is due. Without regions there is nothing to do."""

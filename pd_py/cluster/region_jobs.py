@@ -16,7 +16,6 @@ from pd_py.schedule.core import SchedulingCore
 from pd_py.schedule.operator import OpKind, SplitPolicy
 from pd_py.schedule.scatter import CannotScatter
 
-IDS_LOW = 256  # fewer ids at hand, and more are fetched before anything is decided
 RETRY_S = 0.1
 RETRY_MAX_S = 2.0
 RETRIES_MAX = 30
@@ -67,11 +66,9 @@ class RegionJobs:
             if attempt:
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, RETRY_MAX_S)
-            await self._supply_ids()
             failed = []
             for region_id in left:
-                if self.core.ids_left < IDS_LOW // 2:
-                    await self._supply_ids()
+                await self._supply_ids()
                 if not self._scatter_one(region_id, group, skip_store_limit=skip_store_limit):
                     failed.append(region_id)
             left = failed

@@ -35,11 +35,16 @@ class SchedulingCore:
         view: ClusterView,
         rng: Random,
         send_step: StepSink,
+        take_id: Callable[[], int | None],
         *,
         rules: RuleManager,
         labels: RegionLabeler,
         listener: OperatorListener | None = None,
     ) -> None:
+        """`take_id` gives a fresh peer id, from the counter that all ids of the cluster come from; None when it cannot now.
+
+        Ids must rise over time: a store believes that a message to a peer with a smaller id than one that it buried is late.
+        """
         self.view = view
         self.rules = rules
         self.labels = labels
@@ -50,28 +55,14 @@ class SchedulingCore:
         self.scatterer = Scatterer()
         self._rng = rng
         self._send_step = send_step
-        self._next_id = self._ids_end = 0
+        self._take_id = take_id
         self._patrol_from = b""
         self._round_at = float("-inf")
         self.round_s = ROUND_S
         self.patrol_rounds = 0
 
-    # ids
-
-    @property
-    def ids_left(self) -> int:
-        """How many peer ids are at hand."""
-        return self._ids_end - self._next_id
-
-    def give_ids(self, first: int, end: int) -> None:
-        """Hand over fresh ids [first, end); what was left is dropped."""
-        self._next_id, self._ids_end = first, end
-
     def _alloc_peer_id(self) -> int:
-        if self._next_id >= self._ids_end:
-            return OUT_OF_IDS
-        self._next_id += 1
-        return self._next_id - 1
+        return self._take_id() or OUT_OF_IDS
 
     def context(self, now: float) -> Context:
         """What is to be decided by, now."""

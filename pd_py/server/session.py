@@ -63,7 +63,7 @@ class LeaderSession:
             cluster.prefix,
             around.clock,
             around.rng,
-            cluster.alloc_id,
+            cluster.ids,
             self.streams.send_step,
             listener=around.metrics,
             patrol_interval_s=float(around.config.schedule.patrol_region_interval),

@@ -7,6 +7,8 @@ the network are simulated. Every figure a case asserts is measured here.
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
+from itertools import count
 from random import Random
 
 from pd_py.cluster.cluster import Cluster
@@ -106,6 +108,7 @@ class Simulation:
             self.cluster,
             self.rng,
             self._tell,
+            partial(next, count(PD_IDS)),
             rules=RuleManager(),
             labels=RegionLabeler(),
             listener=Listener(self.counts, self.events),
@@ -113,7 +116,6 @@ class Simulation:
         rules = self.core.rules
         rules.commit(rules.plan_default(options.max_replicas, options.location_labels, options.isolation_level))
         self.core.round_s = ROUND_S
-        self.core.give_ids(PD_IDS, PD_IDS << 1)
         self.cluster.has_operator = self.core.controller.__contains__
         self.cluster.on_region = lambda region: self.core.on_region_heartbeat(region, self.events.now)
         self.cluster.regions.on_gone.append(lambda region: self.core.on_region_gone(region.region_id, self.events.now))

@@ -16,12 +16,14 @@ from core_py.sim.clock import LoopClock
 from core_py.sim.disk import MemoryDisk
 from core_py.sim.loop import run_virtual
 from pd_py.cluster.cluster import AlreadyBootstrapped, Cluster
+from pd_py.cluster.coordinator import Coordinator
 from pd_py.cluster.region_tree import RegionTree
 from pd_py.metastore.errors import OutcomeUnknown
+from pd_py.schedule.operator import AddLearner, Step
 from pd_py.schedule.options import ScheduleOptions
 from pd_py.schedule.view import PeerView, RegionView
 from pd_py.tso.allocator import TsoAllocator
-from protos.kvproto import metapb_pb2
+from protos.kvproto import metapb_pb2, pdpb_pb2
 from tests.support.metadata import LoneStore
 
 
@@ -190,3 +192,38 @@ def test_a_big_batch_is_served_although_the_wall_clock_stands() -> None:
     assert allocator.allocate(MAX_LOGICAL - 10) is None
     allocator.update(1_000_000)
     assert allocator.allocate(MAX_LOGICAL - 10) is not None
+
+
+def test_a_replica_made_later_has_a_larger_id_than_all_ids_given_before() -> None:
+    """Stores take a message to a peer for late if they buried one with a larger id: ids must rise in the order of time."""
+
+    async def main() -> None:
+        cluster = await cluster_on(MemoryDisk())
+        await cluster.bootstrap(*first_region(1))
+        told: list[Step] = []
+        coordinator = Coordinator(
+            cluster,
+            cluster.metastore,
+            cluster.prefix,
+            cluster.clock,
+            random.Random(1),
+            cluster.ids,
+            lambda _region, step: told.append(step),
+        )
+        await coordinator.load()
+        await coordinator.patrol()
+        for number in (2, 3):
+            store, _ = first_region(number)
+            await cluster.put_store(store)
+        given = [await cluster.alloc_id(count) for count in (1, 600, 3)]
+        for number in (1, 2, 3):
+            cluster.store_heartbeat(pdpb_pb2.StoreStats(store_id=number, capacity=1 << 40, available=1 << 39))
+        (one,) = cluster.tree.all()
+        cluster.regions.put(replace(one, leader_store_id=1))
+        await asyncio.sleep(2)
+        await coordinator.patrol()
+        made = [step.peer_id for step in told if isinstance(step, AddLearner)]
+        assert made[0] > max(given)
+        assert await cluster.alloc_id() > made[0]
+
+    run_virtual(main())

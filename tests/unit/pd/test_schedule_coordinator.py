@@ -70,12 +70,15 @@ class Bench:
         self.told: list[tuple[int, Step]] = []
         self.last_id = 1000
         self.coordinator = Coordinator(
-            self.view, self.metastore, "/pd/7", LoopClock(), Random(3), self.alloc, self.tell, patrol_interval_s=0.05
+            self.view, self.metastore, "/pd/7", LoopClock(), Random(3), self, self.tell, patrol_interval_s=0.05
         )
 
-    async def alloc(self, count: int) -> int:
-        self.last_id += count
+    def take(self) -> int:
+        self.last_id += 1
         return self.last_id
+
+    async def ensure(self, _count: int) -> None:
+        """There are always more."""
 
     def tell(self, one: RegionView, step: Step) -> None:
         self.told.append((one.region_id, step))

@@ -103,7 +103,7 @@ class Member:
             cluster.prefix,
             clock,
             random.Random(1),
-            cluster.alloc_id,
+            cluster.ids,
             lambda one, step: self.told.append((one.region_id, step)),
         )
         cluster.has_operator = self.coordinator.has_operator
