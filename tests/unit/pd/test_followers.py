@@ -22,20 +22,22 @@ def with_three(body: Callable[[PdCluster, PdMember, PdMember], Awaitable[None]])
         leader = await cluster.leader()
         follower = next(one for one in cluster.members.values() if one is not leader)
         await cluster.until(lambda: all(member.client_urls for member in follower.running.store.members()))
-        region = metapb_pb2.Region(id=10)
-        region.region_epoch.version = region.region_epoch.conf_ver = 1
-        region.peers.add(id=11, store_id=1)
-        first = pdpb_pb2.BootstrapRequest(
-            store=metapb_pb2.Store(id=1, address="store1:1", version="8.5.0"), region=region
-        )
-        first.header.cluster_id = leader.running.directory.cluster_id
-        await channel(cluster, leader).unary(PD["Bootstrap"], first, timeout_s=5)
+        await bootstrap(cluster, leader)
         try:
             await body(cluster, leader, follower)
         finally:
             await cluster.stop()
 
     run_virtual(main())
+
+
+async def bootstrap(cluster: PdCluster, leader: PdMember) -> None:
+    region = metapb_pb2.Region(id=10)
+    region.region_epoch.version = region.region_epoch.conf_ver = 1
+    region.peers.add(id=11, store_id=1)
+    first = pdpb_pb2.BootstrapRequest(store=metapb_pb2.Store(id=1, address="store1:1", version="8.5.0"), region=region)
+    first.header.cluster_id = leader.running.directory.cluster_id
+    await channel(cluster, leader).unary(PD["Bootstrap"], first, timeout_s=5)
 
 
 def channel(cluster: PdCluster, member: PdMember) -> Channel:
@@ -105,6 +107,32 @@ def test_regions_are_read_from_a_followers_copy_when_the_caller_allows_it() -> N
                 )
 
     with_three(body)
+
+
+def test_a_member_that_was_restarted_knows_its_regions_before_any_heartbeat() -> None:
+    async def main() -> None:
+        cluster = PdCluster(("pd1",))
+        await cluster.start("pd1")
+        member = cluster.members["pd1"]
+        await bootstrap(cluster, member)
+        stream = channel(cluster, member).stream(PD["RegionHeartbeat"])
+        for region_id, start, end in ((10, b"", b"m"), (20, b"m", b"")):
+            request = pdpb_pb2.RegionHeartbeatRequest(term=6, approximate_size=7 << 20)
+            request.header.cluster_id = question(cluster).header.cluster_id
+            request.region.id, request.region.start_key, request.region.end_key = region_id, start, end
+            request.region.region_epoch.version, request.region.region_epoch.conf_ver = 2, 1
+            request.leader.id, request.leader.store_id = region_id + 1, 1
+            request.region.peers.add().CopyFrom(request.leader)
+            await stream.send(request)
+        await cluster.until(lambda: member.running.cluster is not None and len(member.running.cluster.tree) == 2)
+        await cluster.stop()
+        await cluster.start("pd1")
+        found = await channel(cluster, member).unary(PD["GetRegion"], question(cluster), timeout_s=5)
+        assert found.region.id == 10
+        assert not found.leader.id, "who leads it a heartbeat must say"
+        await cluster.stop()
+
+    run_virtual(main())
 
 
 def test_a_new_leader_knows_the_regions_at_once() -> None:
