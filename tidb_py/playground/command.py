@@ -146,7 +146,11 @@ def _print_ready(console: Console, plan: Plan, data_dir: Path, *, temporary: boo
     for server in plan.by_role("db"):
         host, port = server.address.rsplit(":", 1)
         console.print(f"  Connect:   mysql --host {host} --port {port} -u root", soft_wrap=True)
-    console.print(f"  PD:        {plan.pd_address}")
+    first = plan.by_role("pd")[0].address
+    console.print(f"  PD:        {plan.pd_address}", soft_wrap=True)
+    console.print(
+        f"  Operate:   pd-py ctl -u http://{first} store, or curl http://{first}/pd/api/v1/stores", soft_wrap=True
+    )
     for instance in plan.instances:
         console.print(f"  Metrics:   http://{instance.status_address}/metrics  ({instance.name})", soft_wrap=True)
     if monitor:
