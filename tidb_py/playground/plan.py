@@ -28,6 +28,8 @@ KV_DEFAULTS: dict[str, Any] = {
     "storage": {"block-cache": {"capacity": "64MB"}},
 }
 PD_DEFAULTS: dict[str, Any] = {
+    "tick-interval": "60ms",
+    "election-interval": "600ms",
     "shared-port": True,  # curl and pd-ctl habits count more here than a TSO call's last tenth
     "schedule": {"patrol-region-interval": "100ms", "max-store-down-time": "10m"},
 }

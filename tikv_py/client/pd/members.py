@@ -35,7 +35,7 @@ SECOND_BEST_S = 0.3  # how much longer to wait for a better answer
 CALL_TIMEOUT_S = 3.0
 CALL_BUDGET_S = 15.0
 FIRST_PAUSE_S = 0.05
-MAX_PAUSE_S = 1.0
+MAX_PAUSE_S = 0.25  # an election takes a second or two: whoever waits for its end should not wait much longer
 
 log = get_logger()
 
