@@ -39,6 +39,8 @@ SCHEDULERS_PREFIX = "scheduler_config/"
 STORE_LIMIT = "store_limit"
 IDLE_S = 0.5  # how often the scheduler loop looks around when nothing is due
 LABELS_SWEEP_S = 60.0
+LED_SHARE = 0.8  # of the regions, whose leaders must be known before anything is balanced
+COLLECT_S = 300.0
 
 
 class IdSource(Protocol):
@@ -85,6 +87,8 @@ class Coordinator:
         """Held from the check of a change to the end of its write."""
         self._jobs = RegionJobs(self.core, clock, self._supply_ids)
         self._woken = asyncio.Event()
+        self._began_at = clock.monotonic()
+        self._has_known_enough = False
         self._scope: TaskScope | None = None
 
     # life
@@ -152,7 +156,18 @@ class Coordinator:
 
     def run_schedulers(self) -> int:
         """Ask the schedulers that are due. Returns how many operators they added."""
-        return self.core.run_schedulers(self._clock.monotonic()) if self.view.region_total() else 0
+        return self.core.run_schedulers(self._clock.monotonic()) if self._knows_enough() else 0
+
+    def _knows_enough(self) -> bool:
+        """Whether it is known who leads most regions: balancing on less would move what is well where it is.
+
+        Asked until it is so once in this term, or until it has taken too long.
+        """
+        if not self._has_known_enough and (total := self.view.region_total()):
+            led = sum(store.leader_count for store in self.view.stores())
+            waited_s = self._clock.monotonic() - self._began_at
+            self._has_known_enough = led >= LED_SHARE * total or waited_s >= COLLECT_S
+        return self._has_known_enough
 
     def on_region_heartbeat(self, region: RegionView) -> None:
         """A leader reported its region."""

@@ -13,7 +13,7 @@ import pytest
 from core_py.errors import PdError, StorageError
 from core_py.sim.clock import LoopClock
 from core_py.sim.loop import run_virtual
-from pd_py.cluster.coordinator import Coordinator
+from pd_py.cluster.coordinator import COLLECT_S, Coordinator
 from pd_py.cluster.step_command import step_command
 from pd_py.schedule.admin import BadOperatorRequest, OperatorRefused, RegionUnknown
 from pd_py.schedule.limits import LimitType
@@ -320,3 +320,33 @@ def test_commands_for_the_wire() -> None:
     merging = step_command(one, MergeRegion(one, region(2, 1)))
     assert merging is not None
     assert merging.merge.target.id == 2
+
+
+def test_nothing_is_balanced_before_most_leaders_are_known() -> None:
+    async def main() -> None:
+        regions = [replace(region(number, 1, 2, 3), leader_store_id=0) for number in range(1, 21)]
+        bench = Bench(TableMetadata(), regions, stores=3)
+        await bench.coordinator.load()
+        await asyncio.sleep(1)
+        assert not bench.coordinator._knows_enough()
+        assert bench.coordinator.run_schedulers() == 0
+        for one in regions[:15]:
+            bench.view.put(replace(one, leader_store_id=1))
+        assert not bench.coordinator._knows_enough()
+        bench.view.put(replace(regions[15], leader_store_id=1))
+        assert bench.coordinator._knows_enough()
+        bench.view.put(replace(regions[15], leader_store_id=0))
+        assert bench.coordinator._knows_enough(), "it is asked once"
+
+    run_virtual(main())
+
+
+def test_balancing_begins_after_some_minutes_whatever_is_known() -> None:
+    async def main() -> None:
+        bench = Bench(TableMetadata(), [replace(region(1, 1, 2, 3), leader_store_id=0)], stores=3)
+        await bench.coordinator.load()
+        assert not bench.coordinator._knows_enough()
+        await asyncio.sleep(COLLECT_S + 1)
+        assert bench.coordinator._knows_enough()
+
+    run_virtual(main())
