@@ -7,6 +7,7 @@ tens of milliseconds, so it happens in a thread, off the loop.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -48,7 +49,7 @@ class StatusPages:
 
     async def _ready_page(self, _request: web.Request) -> web.Response:
         ready = self._ready()
-        return web.json_response({"ready": ready}, status=200 if ready else 503)
+        return web.json_response({"ready": ready, "pid": os.getpid()}, status=200 if ready else 503)
 
 
 class StatusServer:

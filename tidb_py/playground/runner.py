@@ -16,7 +16,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
+
+import aiohttp
 
 from core_py.errors import CANNOT_LISTEN, ConfigError, DbError
 from tidb_py.playground.plan import Instance, Plan, to_toml
@@ -107,7 +110,7 @@ class Runner:
     async def _wait_ready(self, instance: Instance, process: asyncio.subprocess.Process) -> None:
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
-                while not await _is_ready(instance):
+                while not await is_ready(instance, process.pid):
                     if process.returncode is not None:
                         raise StartFailed(
                             f"{instance.name} ended with exit code {process.returncode}: {_last_words(instance)}"
@@ -148,22 +151,18 @@ class Runner:
         self._running.clear()
 
 
-async def _is_ready(instance: Instance) -> bool:
-    """Whether the status page says so."""
+async def is_ready(instance: Instance, pid: int) -> bool:
+    """Whether the status page says so, and is that of process `pid`.
+
+    Two playgrounds that start at the same moment both find the ports free. The one whose child then cannot listen must not
+    take the other's answer for its own: its user would work in the other's cluster.
+    """
     host, port = instance.status_address.rsplit(":", 1)
     try:
-        reader, writer = await asyncio.open_connection(host, int(port))
-    except OSError:
+        async with aiohttp.ClientSession() as session, session.get(f"http://{host}:{port}/ready") as answer:
+            return answer.status == HTTPStatus.OK and (await answer.json()).get("pid") == pid
+    except (aiohttp.ClientError, OSError, ValueError, AttributeError):
         return False
-    try:
-        writer.write(f"GET /ready HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-        await writer.drain()
-        head = await reader.readline()
-        return b" 200 " in head
-    except OSError:
-        return False
-    finally:
-        writer.close()
 
 
 def _last_words(instance: Instance) -> str:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import socket
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from core_py.errors import CANNOT_LISTEN, ConfigError
+from core_py.runtime.status_server import StatusServer
 from tidb_py.playground.plan import MAX_INSTANCES, Options, make_plan
-from tidb_py.playground.runner import check_ports
+from tidb_py.playground.runner import check_ports, is_ready
 from tidb_py.testing import playground as pg
 
 EPHEMERAL = 32768
@@ -92,3 +96,19 @@ def test_ports_that_somebody_asked_for_are_not_replaced(monkeypatch: pytest.Monk
     with pytest.raises(pg.PlaygroundFailed, match=CANNOT_LISTEN):
         pg.start(port_offset=1000)
     assert len(commands) == 1
+
+
+async def test_the_answer_of_another_playgrounds_process_is_not_taken_for_our_childs() -> None:
+    ready = False
+    server = StatusServer(CollectorRegistry(), status=dict, ready=lambda: ready)
+    await server.start("127.0.0.1:0")
+    try:
+        (pd,) = make_plan(Options(data_dir=Path("d"))).by_role("pd")
+        pd = replace(pd, status_address=server.address)
+        assert not await is_ready(pd, os.getpid())
+        ready = True
+        assert await is_ready(pd, os.getpid())
+        assert not await is_ready(pd, os.getppid())
+    finally:
+        await server.stop()
+    assert not await is_ready(pd, os.getpid())
