@@ -116,6 +116,24 @@ class CommitTsExpired(TxnError):
         self.user_key, self.start_ts, self.commit_ts, self.min_commit_ts = user_key, start_ts, commit_ts, min_commit_ts
 
 
+class CommitTsTooLarge(TxnError):
+    """Async or one-phase commit would come after the client's limit: two phases are left. Never leaves a store."""
+
+    code = "KV:Storage:CommitTsTooLarge"
+
+    def __init__(self, user_key: bytes, start_ts: int) -> None:
+        super().__init__(f"transaction {start_ts} cannot commit key {user_key.hex()} within its limit")
+
+
+class MaxTsRefused(TxnError):
+    """A timestamp lies further in the future than PD can have given it: it would push every later commit away."""
+
+    code = "KV:Storage:InvalidMaxTsUpdate"
+
+    def __init__(self, ts: int, limit: int) -> None:
+        super().__init__(f"invalid max_ts update: timestamp {ts} is above the limit of {limit}")
+
+
 class TxnNotFound(TxnError):
     """Neither a lock nor a commit or rollback record of the transaction is on its primary."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tikv_py.mvcc import keys
 from tikv_py.mvcc.actions.cleanup import write_rollback
+from tikv_py.mvcc.actions.rollback_marks import mark_rollback_on
 from tikv_py.mvcc.lock import Lock
 from tikv_py.mvcc.reader import MvccReader
 from tikv_py.mvcc.txn import MvccTxn
@@ -31,6 +32,7 @@ def check_secondary_lock(txn: MvccTxn, reader: MvccReader, user_key: bytes) -> S
         return SecondaryStatus(None)
     record = reader.commit_record(key, txn.start_ts)
     if record is None:
+        mark_rollback_on(txn, key, lock)
         write_rollback(txn, reader, key, protected=True)
         return SecondaryStatus(None)
     return SecondaryStatus(None, record.commit_ts if record.committed else 0)

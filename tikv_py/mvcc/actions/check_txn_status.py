@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from core_py.codec.ts import TS_MAX
 from tikv_py.mvcc import keys
 from tikv_py.mvcc.actions.cleanup import is_expired, rollback_lock, write_rollback
+from tikv_py.mvcc.actions.rollback_marks import mark_rollback_on
 from tikv_py.mvcc.errors import PrimaryMismatch, TxnNotFound
 from tikv_py.mvcc.lock import Lock
 from tikv_py.mvcc.reader import MvccReader
@@ -57,9 +58,9 @@ def check_txn_status(txn: MvccTxn, reader: MvccReader, request: TxnStatusRequest
             if not lock.is_pessimistic or request.resolving_pessimistic_lock:
                 raise PrimaryMismatch(request.primary, lock)
             txn.unlock(key)  # a stale lock of a transaction whose primary moved; go on as if it were not there
-            return _without_lock(txn, reader, request, key)
+            return _without_lock(txn, reader, request, key, None)
         return _with_lock(txn, reader, request, key, lock)
-    return _without_lock(txn, reader, request, key)
+    return _without_lock(txn, reader, request, key, lock)
 
 
 def _with_lock(txn: MvccTxn, reader: MvccReader, request: TxnStatusRequest, key: bytes, lock: Lock) -> TxnStatus:
@@ -80,7 +81,9 @@ def _with_lock(txn: MvccTxn, reader: MvccReader, request: TxnStatusRequest, key:
     return TxnStatus(StatusAction.MIN_COMMIT_TS_PUSHED if pushed else StatusAction.NO_ACTION, lock)
 
 
-def _without_lock(txn: MvccTxn, reader: MvccReader, request: TxnStatusRequest, key: bytes) -> TxnStatus:
+def _without_lock(
+    txn: MvccTxn, reader: MvccReader, request: TxnStatusRequest, key: bytes, foreign: Lock | None
+) -> TxnStatus:
     record = reader.commit_record(key, request.lock_ts)
     if record is not None:
         return TxnStatus(StatusAction.NO_ACTION, commit_ts=record.commit_ts if record.committed else 0)
@@ -88,5 +91,6 @@ def _without_lock(txn: MvccTxn, reader: MvccReader, request: TxnStatusRequest, k
         raise TxnNotFound(request.primary, request.lock_ts)
     if request.resolving_pessimistic_lock:
         return TxnStatus(StatusAction.LOCK_NOT_EXIST_DO_NOTHING)
+    mark_rollback_on(txn, key, foreign)
     write_rollback(txn, reader, key, protected=True)
     return TxnStatus(StatusAction.LOCK_NOT_EXIST_ROLLBACK)
