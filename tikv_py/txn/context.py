@@ -42,7 +42,7 @@ class RegionAccess:
 
     def __init__(self, store: Store, concurrency: ConcurrencyManager | None = None) -> None:
         self.store = store
-        self.concurrency = concurrency or ConcurrencyManager(store.clock)
+        self.concurrency = ConcurrencyManager(store.clock) if concurrency is None else concurrency
         self._fail = store.fail
         store.before_replica_read = self._before_replica_read
 
