@@ -93,6 +93,28 @@ class PessimisticLockRolledBack(TxnError):
         self.user_key, self.start_ts = user_key, start_ts
 
 
+class LockTypeNotMatch(TxnError):
+    """A pessimistic lock was asked for where the transaction has prewritten already."""
+
+    code = "KV:Storage:LockTypeNotMatch"
+
+    def __init__(self, user_key: bytes, start_ts: int) -> None:
+        super().__init__(f"transaction {start_ts} has prewritten key {user_key.hex()} and cannot lock it any more")
+        self.user_key, self.start_ts = user_key, start_ts
+
+
+class LockIfExistsFailed(TxnError):
+    """`lock_only_if_exists` was asked for without the value, which is what tells the client whether the key is locked."""
+
+    code = "KV:Storage:LockIfExistsFailed"
+
+    def __init__(self, user_key: bytes, start_ts: int) -> None:
+        super().__init__(
+            f"transaction {start_ts} asks to lock key {user_key.hex()} only if it exists, but not to return its value"
+        )
+        self.user_key, self.start_ts = user_key, start_ts
+
+
 class Committed(TxnError):
     """A rollback was asked of a transaction that has committed."""
 
