@@ -93,6 +93,28 @@ class PessimisticLockRolledBack(TxnError):
         self.user_key, self.start_ts = user_key, start_ts
 
 
+class LockTypeNotMatch(TxnError):
+    """A pessimistic lock was asked for where the transaction has prewritten already."""
+
+    code = "KV:Storage:LockTypeNotMatch"
+
+    def __init__(self, user_key: bytes, start_ts: int) -> None:
+        super().__init__(f"transaction {start_ts} has prewritten key {user_key.hex()} and cannot lock it any more")
+        self.user_key, self.start_ts = user_key, start_ts
+
+
+class LockIfExistsFailed(TxnError):
+    """`lock_only_if_exists` was asked for without the value, which is what tells the client whether the key is locked."""
+
+    code = "KV:Storage:LockIfExistsFailed"
+
+    def __init__(self, user_key: bytes, start_ts: int) -> None:
+        super().__init__(
+            f"transaction {start_ts} asks to lock key {user_key.hex()} only if it exists, but not to return its value"
+        )
+        self.user_key, self.start_ts = user_key, start_ts
+
+
 class Committed(TxnError):
     """A rollback was asked of a transaction that has committed."""
 
@@ -167,3 +189,23 @@ class AssertionFailed(TxnError):
         super().__init__(f"key {user_key.hex()} should {wanted} for transaction {start_ts}")
         self.user_key, self.start_ts, self.must_exist = user_key, start_ts, must_exist
         self.existing_start_ts, self.existing_commit_ts = existing
+
+
+class CommitTsNotAfterStart(TxnError):
+    """A commit timestamp that does not lie after what it is to end."""
+
+    code = "KV:Storage:InvalidTxnTso"
+
+    def __init__(self, start_ts: int, commit_ts: int) -> None:
+        super().__init__(f"transaction {start_ts} cannot commit at {commit_ts}, which is not after it")
+        self.start_ts, self.commit_ts = start_ts, commit_ts
+
+
+class WrittenInFlashback(TxnError):
+    """A key of a range in flashback has a version newer than the flashback: its commit timestamp is not a fresh one."""
+
+    code = "KV:Storage:WrittenInFlashback"
+
+    def __init__(self, user_key: bytes, commit_ts: int, newer_ts: int) -> None:
+        super().__init__(f"key {user_key.hex()} has a version at {newer_ts}: a flashback cannot commit at {commit_ts}")
+        self.user_key, self.commit_ts, self.newer_ts = user_key, commit_ts, newer_ts

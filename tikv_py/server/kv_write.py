@@ -162,14 +162,15 @@ class KvWriteService:
             request.for_update_ts or request.start_version,
             request.lock_ttl,
             request.min_commit_ts,
-            request.lock_only_if_exists,
+            lock_only_if_exists=request.lock_only_if_exists,
         )
 
         def decide(txn: MvccTxn, reader: MvccReader) -> list[bytes | None]:
             values = []
             for mutation in request.mutations:
                 not_exist = mutation.assertion == pb.NotExist
-                values.append(pessimistic_lock.acquire(txn, reader, props, mutation.key, should_not_exist=not_exist))
+                locked = pessimistic_lock.acquire(txn, reader, props, mutation.key, should_not_exist=not_exist)
+                values.append(locked.value)
             return values
 
         user_keys = [mutation.key for mutation in request.mutations]
@@ -217,7 +218,9 @@ class KvWriteService:
                 request.context,
                 [primary],
                 request.start_version,
-                lambda txn, reader: pessimistic_lock.heart_beat(txn, reader, primary, request.advise_lock_ttl),
+                lambda txn, reader: pessimistic_lock.heart_beat(
+                    txn, reader, primary, request.advise_lock_ttl, request.min_commit_ts
+                ),
                 disk_full_opt=FINISHES,
             )
         except TxnError as error:
