@@ -10,7 +10,8 @@ from typing import Any
 
 from core_py.region_errors import ServerIsBusy
 from protos.kvproto import kvrpcpb_pb2 as pb
-from tikv_py.engine.port import CF_LOCK, DATA_CFS
+from tikv_py.engine.port import CF_LOCK
+from tikv_py.gc.late import check_not_collected
 from tikv_py.mvcc import keys
 from tikv_py.mvcc.actions import pessimistic_lock
 from tikv_py.mvcc.actions.check_secondary_locks import check_secondary_lock
@@ -67,6 +68,7 @@ class KvWriteService:
         )
 
         def decide(txn: MvccTxn, reader: MvccReader) -> list[TxnError]:
+            check_not_collected(self._access.store, request.start_version)
             errors: list[TxnError] = []
             for mutation in mutations:
                 try:
@@ -153,6 +155,7 @@ class KvWriteService:
         )
 
         def decide(txn: MvccTxn, reader: MvccReader) -> list[bytes | None]:
+            check_not_collected(self._access.store, request.start_version)
             values = []
             for mutation in request.mutations:
                 not_exist = mutation.assertion == pb.NotExist
@@ -304,15 +307,6 @@ class KvWriteService:
             if lock.start_ts in start_timestamps:
                 found.append((keys.user_key(key), lock))
         return found
-
-    async def delete_range(self, request: pb.DeleteRangeRequest) -> pb.DeleteRangeResponse:
-        """KvDeleteRange: physical, for data that nothing reads any more."""
-        peer = self._access.leader(request.context)
-        if not request.notify_only:
-            start, end = clamp(peer, request.start_key, request.end_key)
-            if start < end:
-                await self._scheduler.write_unlatched(request.context, [(cf, start, end) for cf in DATA_CFS], start[1:])
-        return pb.DeleteRangeResponse()
 
 
 def _mutation(request: pb.PrewriteRequest, at: int) -> Mutation:
