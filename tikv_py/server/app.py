@@ -26,6 +26,7 @@ from tikv_py.raftstore.store import Store
 from tikv_py.server.bootstrap import bootstrap_cluster, identify
 from tikv_py.server.config import TikvConfig
 from tikv_py.server.disk_watch import DiskUse, DiskWatch
+from tikv_py.server.gc_worker import GcWorker
 from tikv_py.server.load_split_worker import LoadSplitWorker
 from tikv_py.server.metrics import StoreMetrics
 from tikv_py.server.pd_worker import PdWorker
@@ -79,6 +80,7 @@ class TikvServer:
         self._load_splits: LoadSplitWorker | None = None
         self._disk: DiskWatch | None = None
         self._safe_ts: SafeTsWorker | None = None
+        self._gc: GcWorker | None = None
         self._addresses: dict[int, str] = {}
         self.address = ""
 
@@ -124,6 +126,7 @@ class TikvServer:
             interval_s = float(config.resolved_ts.advance_ts_interval)
             self._safe_ts = SafeTsWorker(store, self.pd, interval_s, self._metrics.resolved_ts, self._on_failure)
         services = self._services = NodeServices(store, self.pd, self._metrics, ports.clock, self.registry, config)
+        self._gc = GcWorker(store, self.pd, services.scheduler.latches, config.gc, self._metrics.gc, self._on_failure)
         coprocessor = CoprocessorService(
             services.access, ports.workers, self._metrics, ports.clock, max_tasks=config.coprocessor.max_tasks
         )
@@ -133,12 +136,14 @@ class TikvServer:
         await bootstrap_cluster(ports.kv_db, self.pd, meta, self.fail)
         await self.pd.put_store(meta)
         await disk.start()
+        await self._gc.refresh()
         await store.start()
         self._pd_worker.start()
         splits.start()
         self._load_splits.start()
         if self._safe_ts is not None:
             self._safe_ts.start()
+        self._gc.start()
         get_logger().info("store is serving", store=store_id, address=self.address, cluster=self.pd.cluster_id)
 
     def _meta(self, store_id: int) -> metapb_pb2.Store:
@@ -178,6 +183,8 @@ class TikvServer:
             await self._services.close()
         if self._safe_ts is not None:
             await self._safe_ts.stop()
+        if self._gc is not None:
+            await self._gc.stop()
         if self._load_splits is not None:
             await self._load_splits.stop()
         if self._splits is not None:

@@ -4,9 +4,9 @@ KvDeleteRange is a command of a region's log: every replica removes the same. Wi
 answered like any write, so whoever waits for it knows that all earlier entries are applied on the leader.
 
 UnsafeDestroyRange asks each store separately, for dropped tables: it removes the range from the data families at once, also
-of regions that this store only follows, and gives the space back by compacting what it removed. The databases here cannot drop whole
-files, so a range deletion hides the data and the compaction, in a worker thread, removes it. Nothing in the range may be in use:
-replicas differ until every store was asked, a snapshot on its way may bring data back, and a reader sees half of it.
+of regions that this store only follows, and gives the space back by compacting what it removed. The databases here cannot drop
+whole files, so a range deletion hides the data and the compaction, in a worker thread, removes it. Nothing in the range may be in
+use: replicas differ until every store was asked, a snapshot on its way may bring data back, and a reader sees half of it.
 
 Invariants: the range is removed and synced before the answer; what is kept about it in memory (locks watched for stale reads,
 sizes of regions) is corrected in the same step; one destruction runs at a time.
