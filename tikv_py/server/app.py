@@ -27,6 +27,7 @@ from tikv_py.raftstore.store import Store
 from tikv_py.server.bootstrap import bootstrap_cluster, identify
 from tikv_py.server.config import TikvConfig
 from tikv_py.server.disk_watch import DiskUse, DiskWatch
+from tikv_py.server.gc_worker import GcWorker
 from tikv_py.server.load_split_worker import LoadSplitWorker
 from tikv_py.server.max_ts_worker import MaxTsWorker
 from tikv_py.server.metrics import StoreMetrics
@@ -121,7 +122,7 @@ class TikvServer:
             fail=self.fail,
             on_full=self._metrics.channel_full.labels("raft").inc,
         )
-        services, start_workers = self._make_workers(store)
+        services, gc, start_workers = self._make_workers(store)
         coprocessor = CoprocessorService(
             services.access, ports.workers, self._metrics, ports.clock, max_tasks=config.coprocessor.max_tasks
         )
@@ -132,12 +133,13 @@ class TikvServer:
         await self.pd.put_store(meta)
         assert self._disk is not None
         await self._disk.start()
+        await gc.refresh()
         await store.start()
         for start in start_workers:
             start()
         get_logger().info("store is serving", store=store_id, address=self.address, cluster=self.pd.cluster_id)
 
-    def _make_workers(self, store: Store) -> tuple[NodeServices, list[Callable[[], None]]]:
+    def _make_workers(self, store: Store) -> tuple[NodeServices, GcWorker, list[Callable[[], None]]]:
         """What runs beside the store's loop, and how each of it is started once the loop runs. Stopped in reverse order."""
         ports, config, metrics, failed = self._ports, self.config, self._metrics, self._on_failure
         reserved = config.storage.reserve_space
@@ -156,7 +158,10 @@ class TikvServer:
             safe_ts = self.safe_ts = SafeTsWorker(store, self.pd, concurrency, interval_s, metrics.resolved_ts, failed)
             self._workers.append(safe_ts)
             starts.append(safe_ts.start)
-        return services, starts
+        gc = GcWorker(store, self.pd, services.scheduler.latches, config.gc, metrics.gc, failed)
+        self._workers.append(gc)
+        starts.append(gc.start)
+        return services, gc, starts
 
     def _meta(self, store_id: int) -> metapb_pb2.Store:
         server = self.config.server
