@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from core_py.sim.loop import run_virtual
-from tests.unit.client.mvcc_storage import MvccStorage
+from tests.unit.client.async_storage import AsyncStorage
 from tikv_py.client.testing.cluster import MemoryCluster
 from tikv_py.client.txn.client import TxnClient
 
@@ -16,7 +16,7 @@ def with_cluster(
     """Run a test on virtual time with a connected client; both are closed afterwards."""
 
     async def body() -> None:
-        cluster = MemoryCluster(MvccStorage(), stores)
+        cluster = MemoryCluster(AsyncStorage(), stores)
         await cluster.start(batch=batch)
         client = await cluster.client()
         try:
