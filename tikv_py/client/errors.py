@@ -66,6 +66,13 @@ class RegionUnavailable(BudgetExhausted):
     mysql_code = 9005
 
 
+class OperationTimeout(BudgetExhausted):
+    """A call took longer than its caller allowed."""
+
+    code = "KV:Client:OperationTimeout"
+    mysql_code = 9002
+
+
 class RawError(DbError):
     """A store refused a raw command; the text is the store's."""
 
