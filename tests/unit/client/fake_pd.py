@@ -78,6 +78,7 @@ class FakePd:
         self.tso_count_error = 0
         self.header_error: dict[str, pdpb_pb2.Error] = {}
         self.bootstrapped = True
+        self.has_batch_scan = True
         self.heartbeats: list[pdpb_pb2.RegionHeartbeatRequest] = []
         self._listeners: list[Any] = []
 
@@ -93,6 +94,7 @@ class FakePd:
             "GetPrevRegion",
             "GetRegionByID",
             "ScanRegions",
+            "BatchScanRegions",
             "GetStore",
             "GetAllStores",
             "AllocID",
@@ -186,6 +188,16 @@ class FakePd:
             if len(response.regions) == request.limit:
                 break
         return response
+
+    def _BatchScanRegions(self, request: Any) -> pdpb_pb2.BatchScanRegionsResponse:
+        if not self.has_batch_scan:
+            raise StatusError("UNIMPLEMENTED", "unknown method BatchScanRegions")
+        found: dict[int, Any] = {}
+        for part in request.ranges:
+            one = pdpb_pb2.ScanRegionsRequest(start_key=part.start_key, end_key=part.end_key)
+            found.update((item.region.id, item) for item in self._ScanRegions(one).regions)
+        kept = list(found.values())
+        return pdpb_pb2.BatchScanRegionsResponse(regions=kept[: request.limit] if request.limit else kept)
 
     def _GetStore(self, request: Any) -> pdpb_pb2.GetStoreResponse:
         store = self.topology.stores.get(request.store_id)
