@@ -28,7 +28,7 @@ from tikv_py.client.region.cache import RegionCache
 from tikv_py.client.region.regions import RAW_KEYS
 from tikv_py.client.region.sender import RegionRequestSender
 from tikv_py.client.region.store import StoreCache
-from tikv_py.client.rpc.batch_commands import StoreConnection
+from tikv_py.client.rpc.connection import StoreConnection
 
 IN_FLIGHT = (1, 64, 256)
 PEER = metapb_pb2.Peer(id=11, store_id=1)
@@ -116,7 +116,7 @@ async def measure(in_flight: int, seconds: float, *, through_sender: bool) -> fl
     cache = RegionCache(pd, scope, RAW_KEYS)
     stores = StoreCache(pd, channel, SystemClock(), scope)
     sender = RegionRequestSender(cache, stores, rng, 7)
-    connection = StoreConnection(channel, scope, "echo:1")
+    connection = StoreConnection(lambda: channel, scope, "echo:1")
     done, stop = 0, time.perf_counter() + seconds
 
     async def plain() -> None:

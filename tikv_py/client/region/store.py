@@ -14,7 +14,7 @@ from core_py.runtime.tasks import TaskScope
 from protos.kvproto import metapb_pb2
 from tikv_py.client.pd.client import PdClient
 from tikv_py.client.pd.errors import StoreNotFound
-from tikv_py.client.rpc.batch_commands import StoreConnection
+from tikv_py.client.rpc.connection import StoreConnection
 
 SUSPECT_S = 3.0
 REFRESH_EVERY_S = 1.0  # a failing store's address is asked for at most so often
@@ -65,8 +65,8 @@ class StoreCache:
         if handle is None or handle.address != store.address:
             if handle is not None:
                 await handle.connection.close()
-            channel = self._transport.connect(store.address)
-            connection = StoreConnection(channel, self._scope, store.address, streams=self._streams)
+            address = store.address
+            connection = StoreConnection(lambda: self._transport.connect(address), self._scope, address)
             handle = self._stores[store_id] = StoreHandle(store_id, store.address, connection)
         handle.checked_at = self._clock.monotonic()
         return handle
