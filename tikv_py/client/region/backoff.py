@@ -1,9 +1,10 @@
 """Pauses between retries: kinds with base, cap and jitter as client-go has them, under one budget per operation.
 
 A `Backoffer` is made per user-level operation and handed down; every pause is charged to it. When the budget is spent, the error
-of the kind that slept longest is raised, because that one says what stood in the way; its text has the last three causes. The last
-pause is cut to what is left, so that a budget is used up and never overrun. A busy store is another matter than a missing one: its pauses
-have a budget of their own (`exempt_ms`) and do not count against the operation's. `fork` gives parallel branches the same history.
+of the kind that slept longest is raised, because that one says what stood in the way; its text has the last three causes. The
+last pause is cut to what is left, so that a budget is used up and never overrun. A busy store is another matter than a missing
+one: its pauses have a budget of their own (`exempt_ms`) and do not count against the operation's. `fork` gives parallel branches
+the same history.
 
 Sleeping is `asyncio.sleep`: virtual time works, and a caller's own `asyncio.timeout` or cancellation ends a pause at once.
 Randomness comes from a port.

@@ -4,9 +4,10 @@ Why: a unary call costs about ten times what a place in a batch costs. Requests 
 share a message without any waiting; a lone request goes out at once. Only when the store reports a load above a threshold, and a
 wait is configured, a message is held back for a few more requests. Urgent requests go out first.
 
-Invariants: a response finds its future by id, in any order; when the stream breaks, every request on it fails with RpcError (it is
-unknown whether the store acted, unless it was not sent) and the next request opens a new stream. A request whose caller was cancelled
-or whose deadline passed is not sent any more; a late answer is dropped. The number of requests without an answer is bounded.
+Invariants: a response finds its future by id, in any order; when the stream breaks, every request on it fails with RpcError (it
+is unknown whether the store acted, unless it was not sent) and the next request opens a new stream. A request whose caller was
+cancelled or whose deadline passed is not sent any more; a late answer is dropped. The number of requests without an answer is
+bounded.
 Deadlines are kept by one timer per stream, because a timer per request costs as much as the rest of the call.
 Does not retry: that is the sender's business.
 """
