@@ -1,9 +1,9 @@
 """Which replica of a region a request goes to. Pure: what is known of the stores is given.
 
 Writes and ordinary reads go to the leader. Reads may name a `ReplicaRead` instead: then any replica that is not known to be dead
-serves, learners too; it asks its leader how far it must be (replica read) or answers up to its safe timestamp (stale read). The best
-by these is taken, in this order: not slow, labels match, the leader if it is preferred, what the mode asks for, not tried before.
-Among equals chance decides, which spreads the load.
+serves, learners too; it asks its leader how far it must be (replica read) or answers up to its safe timestamp (stale read). The
+best by these is taken, in this order: not slow, labels match, the leader if it is preferred, what the mode asks for, not tried
+before. Among equals chance decides, which spreads the load.
 """
 
 from __future__ import annotations

@@ -218,9 +218,8 @@ class RegionRequestSender:
         probe = next_probe(self._replicas(sending), leader)
         if probe is None:
             self._cache.invalidate(region, "no peer answers as leader")
-            raise RegionStale(
-                region.id, f"none of its peers answered as leader; the last known one is {leader.store_id}"
-            )
+            why = self._stores.last_failure(leader.store_id)
+            raise RegionStale(region.id, f"none of its peers answered as leader; the last one known, {why}")
         return probe
 
     def _replicas(self, sending: _Sending) -> list[Replica]:
@@ -271,7 +270,7 @@ class RegionRequestSender:
             if not idempotent:
                 raise trouble
         sending.failures[sending.peer.id] = sending.failures.get(sending.peer.id, 0) + 1
-        verdict = await self._stores.failed(handle)
+        verdict = await self._stores.failed(handle, trouble)
         await sending.backoffer.backoff(kinds.TIKV_RPC, sending.text(trouble))
         # A store that is alive gets another chance, but not one that keeps its peer's requests: its peer may be cut off.
         if verdict is not Liveness.REACHABLE or isinstance(trouble, DeadlineExceeded) or not sending.at_leader:

@@ -9,7 +9,7 @@ a store that was not asked yet is tried all the same.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from core_py.errors import PdError, RpcError
 from core_py.ports import Clock, Transport
@@ -26,7 +26,7 @@ from tikv_py.client.rpc.stats import RpcStats
 
 REFRESH_EVERY_S = 1.0  # a failing store's address is asked for at most so often
 CHECK_TIMEOUT_S = 1.0
-FIRST_RECHECK_S, MAX_RECHECK_S = 0.5, 5.0
+FIRST_RECHECK_S, MAX_RECHECK_S = 0.25, 2.0
 NO_INTEREST_S = 300.0  # a dead store that no request wanted for so long is not asked any more
 FEEDBACK_TIMEOUT_S = 1.0
 
@@ -52,7 +52,8 @@ class StoreHandle:
     verdict: asyncio.Future[Liveness] | None = None
     """The health check under way."""
     watcher: asyncio.Task[None] | None = None
-    is_asked_for_feedback: bool = field(default=False)
+    last_failure: str = ""
+    is_asked_for_feedback: bool = False
 
 
 class StoreCache:
@@ -145,8 +146,16 @@ class StoreCache:
             handle.wanted_at = self._clock.monotonic()
         return handle.liveness
 
-    async def failed(self, handle: StoreHandle) -> Liveness:
+    def last_failure(self, store_id: int) -> str:
+        """For error texts: the store, what is known of it and why."""
+        handle = self._stores.get(store_id)
+        if handle is None or handle.failed_at is None:
+            return f"store {store_id}"
+        return f"store {store_id} at {handle.address}, is {handle.liveness.value}: {handle.last_failure}"
+
+    async def failed(self, handle: StoreHandle, why: RpcError) -> Liveness:
         """A call to it failed in transport: ask it for its health, and wait for the verdict for at most a second."""
+        handle.last_failure = str(why)
         handle.failed_at = handle.wanted_at = self._clock.monotonic()
         if self._stores.get(handle.id) is not handle:
             return Liveness.UNKNOWN  # another took its place meanwhile
