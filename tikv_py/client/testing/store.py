@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from core_py.codec import memcomparable
 from core_py.ports import CallContext, Service, methods_of
-from core_py.region_errors import EpochNotMatch, NotLeader, RegionError, RegionNotFound
+from core_py.region_errors import DataIsNotReady, EpochNotMatch, KeyNotInRegion, NotLeader, RegionError, RegionNotFound
 from core_py.runtime.tasks import TaskScope
 from protos.kvproto import tikvpb_pb2
 from tikv_py.client.rpc.methods import BATCH_FIELDS
@@ -25,15 +26,20 @@ if TYPE_CHECKING:
 TIKV = tikvpb_pb2.DESCRIPTOR.services_by_name["Tikv"]
 METHODS = methods_of(TIKV)
 BY_FIELD = {field: name for name, field in BATCH_FIELDS.items()}
+READS = ("KvGet", "KvBatchGet", "KvScan", "KvScanLock")
 ANSWERS_AHEAD = 64  # answers of one connection that wait to be sent
 
 
 @dataclass(frozen=True, slots=True)
 class LockWait:
-    """Not answered yet: `key` is locked. Run the command again when it is released, at the latest at `deadline` (loop time)."""
+    """Not answered yet: a key is locked. The command runs again when locks go; after `seconds` it is answered with `refusal`.
 
-    key: bytes
-    deadline: float
+    `done` is called once for every wait, whatever ends it.
+    """
+
+    seconds: float
+    refusal: Any
+    done: Callable[[], None]
 
 
 class Storage(Protocol):
@@ -79,13 +85,17 @@ class MemoryStore:
 
     async def _finish(self, made: Any, name: str, request: Any) -> Any:
         """The answer in the end; None when it is lost."""
-        while isinstance(made, Delay | LockWait):
-            if isinstance(made, Delay):
-                await asyncio.sleep(made.seconds)
-                made = self._run(name, request)
-            else:
-                await self.cluster.lock_released(made.key, made.deadline)
-                made = self._run(name, request)
+        if isinstance(made, Delay):
+            await asyncio.sleep(made.seconds)
+            made = self._run(name, request)
+        now = asyncio.get_running_loop().time()
+        deadline = now + made.seconds if isinstance(made, LockWait) else 0.0
+        while isinstance(made, LockWait):
+            try:
+                released = await self.cluster.locks_released(deadline)
+            finally:
+                made.done()
+            made = self._run(name, request) if released else made.refusal
         return None if isinstance(made, Lost) else made
 
     # ---- many commands on one stream ----
@@ -161,7 +171,7 @@ class MemoryStore:
         return response
 
     def _run(self, name: str, request: Any) -> Any:
-        error = self._check_region(request.context)
+        error = self._check_region(request.context) or self._check_keys(name, request)
         if error is not None:
             return self._refuse(name, error)
         region = self.cluster.topology.regions[request.context.region_id].meta
@@ -171,7 +181,8 @@ class MemoryStore:
             response = self.cluster.storage.run(name, request, (region.start_key, region.end_key))
         if isinstance(response, LockWait):
             return response
-        self.cluster.wake_waiters()
+        if name not in READS:
+            self.cluster.wake_waiters()
         for hook in list(self.cluster.after):
             if isinstance(outcome := hook(self, name, request), Delay | Lost):
                 return outcome
@@ -181,10 +192,37 @@ class MemoryStore:
         region = self.cluster.topology.regions.get(context.region_id)
         if region is None or all(peer.store_id != self.id for peer in region.meta.peers):
             return RegionNotFound(context.region_id)
-        if region.leader_store != self.id and not context.replica_read:
+        if region.leader_store != self.id and not context.replica_read and not context.stale_read:
             return NotLeader(context.region_id, region.leader if self.cluster.tell_leader else None)
         if context.region_epoch.version != region.meta.region_epoch.version:
             current = sorted((r.meta for r in self.cluster.topology.regions.values()), key=lambda meta: meta.start_key)
             near = [meta for meta in current if meta.id == region.meta.id or meta.id > 1000]
             return EpochNotMatch("epoch not match", tuple(near))
         return None
+
+    def _check_keys(self, name: str, request: Any) -> RegionError | None:
+        """Every key of a command must be the region's; ranges are cut to it."""
+        region = self.cluster.topology.regions[request.context.region_id].meta
+        if request.context.stale_read and request.version > self.cluster.safe_ts():
+            return DataIsNotReady(region.id, request.context.peer.id, self.cluster.safe_ts())
+        for key in _keys_of(request):
+            place = key if name.startswith("Raw") or name == "SplitRegion" else memcomparable.encode(key)
+            if place < region.start_key or (region.end_key and place >= region.end_key):
+                return KeyNotInRegion(place, region)
+        return None
+
+
+def _keys_of(request: Any) -> Iterable[bytes]:
+    """The single keys a command is about."""
+    fields = request.DESCRIPTOR.fields_by_name
+    if "keys" in fields:
+        yield from request.keys
+    if "key" in fields:
+        yield request.key
+    for many in ("mutations", "pairs"):
+        if many in fields:
+            yield from (one.key for one in getattr(request, many))
+    if request.DESCRIPTOR.name == "CheckTxnStatusRequest":
+        yield request.primary_key
+    if request.DESCRIPTOR.name == "TxnHeartBeatRequest":
+        yield request.primary_lock
