@@ -16,13 +16,15 @@ from core_py.codec import memcomparable
 from core_py.ports import CallContext, Service, methods_of
 from core_py.region_errors import DataIsNotReady, EpochNotMatch, KeyNotInRegion, NotLeader, RegionError, RegionNotFound
 from core_py.runtime.tasks import TaskScope
-from protos.kvproto import tikvpb_pb2
+from protos.grpc_health import health_pb2
+from protos.kvproto import kvrpcpb_pb2, tikvpb_pb2
 from tikv_py.client.rpc.methods import BATCH_FIELDS
 from tikv_py.client.testing.faults import Delay, Lost
 
 if TYPE_CHECKING:
     from tikv_py.client.testing.cluster import MemoryCluster
 
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 TIKV = tikvpb_pb2.DESCRIPTOR.services_by_name["Tikv"]
 METHODS = methods_of(TIKV)
 BY_FIELD = {field: name for name, field in BATCH_FIELDS.items()}
@@ -58,6 +60,10 @@ class MemoryStore:
         self.calls: Counter[str] = Counter()
         self.batch_sizes: list[int] = []
         self.wrong_answers = False
+        self.slow_score = 0
+        """Told with every batch of answers, unless 0."""
+        self.transport_load = 0
+        self.serving = True
         self._listener: Any = None
 
     async def start(self, *, batch: bool = True) -> None:
@@ -70,11 +76,21 @@ class MemoryStore:
         if batch:
             handlers["BatchCommands"] = self._batch
         transport = self.cluster.network.transport(f"kv{self.id}")
-        self._listener = await transport.serve(self.address, [Service(TIKV, handlers)])
+        self._listener = await transport.serve(
+            self.address, [Service(TIKV, handlers), Service(HEALTH, {"Check": self._check})]
+        )
 
     async def stop(self) -> None:
         """Stop listening; running calls end."""
         await self._listener.stop(0)
+
+    async def _check(self, _request: Any, _context: CallContext) -> Any:
+        self.calls["Check"] += 1
+        status = health_pb2.HealthCheckResponse
+        return status(status=status.SERVING if self.serving else status.NOT_SERVING)
+
+    def _feedback(self) -> kvrpcpb_pb2.HealthFeedback:
+        return kvrpcpb_pb2.HealthFeedback(store_id=self.id, slow_score=self.slow_score)
 
     def _unary(self, name: str) -> Any:
         async def call(request: Any, _context: CallContext) -> Any:
@@ -124,7 +140,7 @@ class MemoryStore:
     async def _read_batches(self, requests: AsyncIterator[Any], answers: asyncio.Queue[Any], scope: TaskScope) -> None:
         async for batch in requests:
             self.batch_sizes.append(len(batch.requests))
-            answer = tikvpb_pb2.BatchCommandsResponse()
+            answer = self._answers()
             for request_id, command in reversed(list(zip(batch.request_ids, batch.requests, strict=True))):
                 field = command.WhichOneof("cmd")
                 name, request = BY_FIELD[field], getattr(command, field)
@@ -140,9 +156,15 @@ class MemoryStore:
     async def _answer_later(self, made: Any, name: str, request: Any, request_id: int, answers: Any) -> None:
         done = await self._finish(made, name, request)
         if done is not None:
-            answer = tikvpb_pb2.BatchCommandsResponse()
+            answer = self._answers()
             self._add(answer, request_id, BATCH_FIELDS[name], done)
             await answers.put(answer)
+
+    def _answers(self) -> Any:
+        answer = tikvpb_pb2.BatchCommandsResponse(transport_layer_load=self.transport_load)
+        if self.slow_score:
+            answer.health_feedback.CopyFrom(self._feedback())
+        return answer
 
     def _add(self, answer: Any, request_id: int, field: str, made: Any) -> None:
         if self.wrong_answers:
@@ -157,6 +179,8 @@ class MemoryStore:
         """The response, or what it has to wait for. Raises what hooks raise."""
         self.calls[name] += 1
         self.cluster.requests.append((name, request))
+        if name == "GetHealthFeedback":
+            return kvrpcpb_pb2.GetHealthFeedbackResponse(health_feedback=self._feedback())
         outcome = None
         for hook in list(self.cluster.before):
             outcome = outcome or hook(self, name, request)
