@@ -20,7 +20,15 @@ from tikv_py.mvcc.actions.check_txn_status import TxnStatusRequest, check_txn_st
 from tikv_py.mvcc.actions.cleanup import cleanup
 from tikv_py.mvcc.actions.commit import commit
 from tikv_py.mvcc.actions.gc import VersionGc
-from tikv_py.mvcc.actions.prewrite import Assertion, Mutation, MutationOp, PessimisticAction, PrewriteProps, prewrite
+from tikv_py.mvcc.actions.prewrite import (
+    Assertion,
+    AssertionLevel,
+    Mutation,
+    MutationOp,
+    PessimisticAction,
+    PrewriteProps,
+    prewrite,
+)
 from tikv_py.mvcc.errors import TxnError
 from tikv_py.mvcc.lock import Lock, LockType
 from tikv_py.mvcc.reader import MvccReader, snapshot_get
@@ -80,7 +88,7 @@ class MvccScript:
             min_commit_ts=stamp(args["min"]) if "min" in args else 0,
             for_update_ts=stamp(args["for_update"]) if "for_update" in args else 0,
             is_pessimistic="for_update" in args,
-            check_assertions="assert" in args,
+            assertion_level=AssertionLevel.STRICT,
         )
         mutation = Mutation(
             MutationOp[args.get("op", "put").upper()],

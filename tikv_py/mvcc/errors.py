@@ -94,13 +94,16 @@ class PessimisticLockRolledBack(TxnError):
 
 
 class LockTypeNotMatch(TxnError):
-    """A pessimistic lock was asked for where the transaction has prewritten already."""
+    """The transaction's own lock is of the wrong kind: prewritten where it asks to lock, or the other way round."""
 
     code = "KV:Storage:LockTypeNotMatch"
 
-    def __init__(self, user_key: bytes, start_ts: int) -> None:
-        super().__init__(f"transaction {start_ts} has prewritten key {user_key.hex()} and cannot lock it any more")
-        self.user_key, self.start_ts = user_key, start_ts
+    def __init__(self, user_key: bytes, start_ts: int, *, pessimistic: bool) -> None:
+        has = "locked" if pessimistic else "prewritten"
+        super().__init__(
+            f"transaction {start_ts} has {has} key {user_key.hex()}, which this request does not allow for"
+        )
+        self.user_key, self.start_ts, self.pessimistic = user_key, start_ts, pessimistic
 
 
 class LockIfExistsFailed(TxnError):
@@ -136,6 +139,24 @@ class CommitTsExpired(TxnError):
             f"key {user_key.hex()} of transaction {start_ts} cannot commit at {commit_ts} < {min_commit_ts}"
         )
         self.user_key, self.start_ts, self.commit_ts, self.min_commit_ts = user_key, start_ts, commit_ts, min_commit_ts
+
+
+class CommitTsTooLarge(TxnError):
+    """Async or one-phase commit would come after the client's limit: two phases are left. Never leaves a store."""
+
+    code = "KV:Storage:CommitTsTooLarge"
+
+    def __init__(self, user_key: bytes, start_ts: int) -> None:
+        super().__init__(f"transaction {start_ts} cannot commit key {user_key.hex()} within its limit")
+
+
+class MaxTsRefused(TxnError):
+    """A timestamp lies further in the future than PD can have given it: it would push every later commit away."""
+
+    code = "KV:Storage:InvalidMaxTsUpdate"
+
+    def __init__(self, ts: int, limit: int) -> None:
+        super().__init__(f"invalid max_ts update: timestamp {ts} is above the limit of {limit}")
 
 
 class TxnNotFound(TxnError):

@@ -37,6 +37,7 @@ from core_py.region_errors import (
     UndeterminedResult,
 )
 from protos.kvproto import metapb_pb2
+from tikv_py.mvcc.errors import KeyIsLocked
 from tikv_py.mvcc.txn import Modify
 from tikv_py.raftstore import commands
 from tikv_py.raftstore.apply import Applied, Applier, LocalWrites
@@ -44,6 +45,7 @@ from tikv_py.raftstore.config import RaftstoreConfig
 from tikv_py.raftstore.disk_space import DiskSpace
 from tikv_py.raftstore.load_split import HotReads
 from tikv_py.raftstore.peer_storage import PeerStorage
+from tikv_py.raftstore.read_context import ID_SIZE, ReadQuestion, lock_of
 from tikv_py.raftstore.region import find_peer
 from tikv_py.raftstore.write_budget import WriteBudget
 from tikv_py.resolved_ts.progress import ReadProgress
@@ -351,13 +353,14 @@ class Peer:
             fail(proposal.futures, StaleCommand(self.region.id))
         return None
 
-    def read_barrier(self) -> asyncio.Future[None]:
+    def read_barrier(self, question: ReadQuestion | None = None) -> asyncio.Future[None]:
         """Done when this peer's state is as new as anything read before. Raises region errors.
 
-        A leader in its lease only waits for its own apply; anybody else asks a quorum.
+        A leader in its lease only waits for its own apply; anybody else asks a quorum. `question` tells the leader what a replica
+        is going to read; the future fails with KeyIsLocked when a lock in the leader's memory stands in the way.
         """
         if not self._leads_alone():
-            return self.read_index()
+            return self.read_index(None if self.is_leader else question)
         self._check_reads()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.node.committed <= self._readable_index():  # applied since the caller looked; no apply may follow
@@ -366,14 +369,14 @@ class Peer:
             self.read_waits.append(_ReadWait(self.node.committed, future))
         return future
 
-    def read_index(self) -> asyncio.Future[None]:
+    def read_index(self, question: ReadQuestion | None = None) -> asyncio.Future[None]:
         """Ask for a confirmed read; done when this peer's state is new enough. Raises region errors."""
         self._check_reads()
         self._read_number += 1
         context = self.peer_id.to_bytes(8, "big") + self._read_number.to_bytes(8, "big")
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
-            self.node.read_index(context)
+            self.node.read_index(context if question is None else question.to_context(context))
         except NotLeaderError as error:
             raise self.not_leader() from error
         except RaftError as error:
@@ -393,10 +396,13 @@ class Peer:
 
     def on_read_state(self, index: int, context: bytes) -> None:
         """The leader confirmed a read at `index`."""
-        future = self.reads.pop(context, None)
+        future = self.reads.pop(context[:ID_SIZE], None)
         if future is None or future.done():
             return
-        if index <= self._readable_index():
+        in_the_way = lock_of(context)
+        if in_the_way is not None:
+            future.set_exception(KeyIsLocked(*in_the_way))
+        elif index <= self._readable_index():
             future.set_result(None)
         else:
             self.read_waits.append(_ReadWait(index, future))

@@ -33,6 +33,7 @@ from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.engine.port import CF_DEFAULT, Engine
 from tikv_py.failpoints import POINTS
+from tikv_py.mvcc.lock import Lock
 from tikv_py.raftstore import arrivals, births, damage, deaths, keys, merge, upkeep
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings
@@ -45,6 +46,7 @@ from tikv_py.raftstore.inbox import Inbox
 from tikv_py.raftstore.listener import StoreListener
 from tikv_py.raftstore.log_sync import LogSync
 from tikv_py.raftstore.peer import Peer
+from tikv_py.raftstore.read_context import ReadQuestion
 from tikv_py.raftstore.router import RaftRouter
 from tikv_py.raftstore.snapshots import SnapshotManager
 from tikv_py.raftstore.turn import Answers, Turn, Unsynced
@@ -79,6 +81,8 @@ class Store:
         self.workers = workers
         self.fail = fail or FailPoints(POINTS, rng=rng)
         self.listener = StoreListener()
+        self.before_replica_read: Callable[[ReadQuestion], tuple[bytes, Lock] | None] = lambda _question: None
+        """Makes a replica's read known where this store leads; gives the (user key, lock) in memory that it has to wait for."""
         self.peers: dict[int, Peer] = {}
         self.tombstones: dict[int, metapb_pb2.Region] = {}
         self.merged: dict[int, metapb_pb2.Region] = {}

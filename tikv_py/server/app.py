@@ -27,11 +27,14 @@ from tikv_py.server.bootstrap import bootstrap_cluster, identify
 from tikv_py.server.config import TikvConfig
 from tikv_py.server.disk_watch import DiskUse, DiskWatch
 from tikv_py.server.load_split_worker import LoadSplitWorker
+from tikv_py.server.max_ts_worker import MaxTsWorker
 from tikv_py.server.metrics import StoreMetrics
 from tikv_py.server.pd_worker import PdWorker
 from tikv_py.server.safe_ts_worker import SafeTsWorker
 from tikv_py.server.services import NodeServices
 from tikv_py.server.split_worker import SplitWorker
+from tikv_py.txn.concurrency import ConcurrencyManager
+from tikv_py.txn.context import RegionAccess
 
 STOP_GRACE_S = 0.5
 RESOLVE_TIMEOUT_S = 1.0
@@ -79,6 +82,7 @@ class TikvServer:
         self._load_splits: LoadSplitWorker | None = None
         self._disk: DiskWatch | None = None
         self._safe_ts: SafeTsWorker | None = None
+        self._max_ts: MaxTsWorker | None = None
         self._addresses: dict[int, str] = {}
         self.address = ""
 
@@ -120,10 +124,17 @@ class TikvServer:
             store.disk, ports.disk_use, reserved, ports.workers, self._metrics, self._on_failure
         )
         self._pd_worker = PdWorker(store, self.pd, ports.clock, self._metrics, splits, disk, self._on_failure)
+        concurrency = ConcurrencyManager(ports.clock)
         if config.resolved_ts.enable:
             interval_s = float(config.resolved_ts.advance_ts_interval)
-            self._safe_ts = SafeTsWorker(store, self.pd, interval_s, self._metrics.resolved_ts, self._on_failure)
-        services = self._services = NodeServices(store, self.pd, self._metrics, ports.clock, self.registry, config)
+            self._safe_ts = SafeTsWorker(
+                store, self.pd, concurrency, interval_s, self._metrics.resolved_ts, self._on_failure
+            )
+        max_ts = self._max_ts = MaxTsWorker(store, self.pd, concurrency, self._on_failure)
+        access = RegionAccess(store, concurrency)
+        services = self._services = NodeServices(
+            access, self.pd, max_ts, self._metrics, ports.clock, self.registry, config
+        )
         coprocessor = CoprocessorService(
             services.access, ports.workers, self._metrics, ports.clock, max_tasks=config.coprocessor.max_tasks
         )
@@ -176,6 +187,8 @@ class TikvServer:
             await self._listener.stop(STOP_GRACE_S)
         if self._services is not None:
             await self._services.close()
+        if self._max_ts is not None:
+            await self._max_ts.stop()
         if self._safe_ts is not None:
             await self._safe_ts.stop()
         if self._load_splits is not None:

@@ -13,7 +13,6 @@ from core_py.region_errors import RegionError
 from protos.grpc_health import health_pb2
 from protos.kvproto import kvrpcpb_pb2, raft_serverpb_pb2, tikvpb_pb2
 from tikv_py.client.pd.client import PdClient
-from tikv_py.raftstore.store import Store
 from tikv_py.server.batch_commands import BatchCommandsService
 from tikv_py.server.config import TikvConfig
 from tikv_py.server.debug import DebugService
@@ -21,6 +20,7 @@ from tikv_py.server.dispatch import Command, Dispatcher
 from tikv_py.server.health import HealthFeedback
 from tikv_py.server.kv_read import KvReadService
 from tikv_py.server.kv_write import KvWriteService
+from tikv_py.server.max_ts_worker import MaxTsWorker
 from tikv_py.server.metrics import StoreMetrics
 from tikv_py.server.raw import RawService
 from tikv_py.server.safe_ts import SafeTsService
@@ -36,18 +36,20 @@ class NodeServices:
 
     def __init__(
         self,
-        store: Store,
+        access: RegionAccess,
         pd: PdClient,
+        max_ts: MaxTsWorker,
         metrics: StoreMetrics,
         clock: Clock,
         registry: CollectorRegistry,
         config: TikvConfig,
     ) -> None:
-        self._store = store
+        store = self._store = access.store
         self._fail = store.fail
         self._pd = pd
         self._metrics = metrics
-        self.access = RegionAccess(store)
+        self.access = access
+        self._max_ts = max_ts
         self.scheduler = Scheduler(self.access, clock, config.storage.scheduler_pending_write_threshold)
         self._clock = clock
         self._feedback = HealthFeedback(store, clock)
@@ -85,7 +87,7 @@ class NodeServices:
         return call
 
     def _txn_commands(self) -> dict[str, Command]:
-        reads, writes = KvReadService(self.access), KvWriteService(self.access, self.scheduler)
+        reads, writes = KvReadService(self.access), KvWriteService(self.access, self.scheduler, self._max_ts)
         pb = kvrpcpb_pb2
         commands = [
             Command("KvGet", pb.GetResponse, reads.get, now=reads.get_now),
