@@ -42,7 +42,7 @@ def leader_of(cluster: StorageCluster, key: bytes) -> tuple[Node, Peer]:
 
 
 def concurrency_of(node: Node) -> ConcurrencyManager:
-    services = server_of(node)._services
+    services = server_of(node).services
     assert services is not None
     return services.access.concurrency
 
@@ -211,7 +211,7 @@ def test_a_new_leader_asks_pd_before_it_fixes_a_timestamp() -> None:
 
         await eventually(moved, "the leader moved", 10)
         node, peer = leader_of(cluster, b"k")
-        worker = server_of(node)._max_ts
+        worker = server_of(node).max_ts
         assert worker is not None
         assert not worker.is_synced(peer)
         before = await client.timestamp()
@@ -231,7 +231,7 @@ def test_a_safe_timestamp_stays_below_a_lock_in_memory() -> None:
         ts = await client.timestamp()
         held = [(keys.data_key(b"k"), Lock(LockType.PUT, b"k", start_ts, 3000, b"v", min_commit_ts=start_ts + 1))]
         concurrency.publish(held)
-        worker = server_of(node)._safe_ts
+        worker = server_of(node).safe_ts
         assert worker is not None
 
         async def advanced() -> bool:

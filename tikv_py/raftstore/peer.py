@@ -39,8 +39,9 @@ from core_py.region_errors import (
 from protos.kvproto import metapb_pb2
 from tikv_py.mvcc.errors import KeyIsLocked
 from tikv_py.mvcc.txn import Modify
-from tikv_py.raftstore import commands
+from tikv_py.raftstore import commands, flashback
 from tikv_py.raftstore.apply import Applied, Applier, LocalWrites
+from tikv_py.raftstore.commands import ORDINARY, WriteKind
 from tikv_py.raftstore.config import RaftstoreConfig
 from tikv_py.raftstore.disk_space import DiskSpace
 from tikv_py.raftstore.load_split import HotReads
@@ -64,6 +65,7 @@ class PendingWrite:
     version: int
     """The region version the keys were checked against; a split in between makes the write void."""
     future: asyncio.Future[Applied]
+    kind: WriteKind = ORDINARY
 
 
 @dataclass(slots=True)
@@ -244,13 +246,23 @@ class Peer:
         return self.read_progress.safe_ts(self.storage.apply_state.applied_index)
 
     def write(
-        self, modifies: list[Modify], ranges: list[tuple[str, bytes, bytes]], *, disk_full_opt: int = 0
+        self,
+        modifies: list[Modify],
+        ranges: list[tuple[str, bytes, bytes]],
+        *,
+        disk_full_opt: int = 0,
+        kind: WriteKind = ORDINARY,
     ) -> asyncio.Future[Applied]:
-        """Queue a write for the next turn. Raises NotLeader, ServerIsBusy, DiskFull, RaftEntryTooLarge."""
+        """Queue a write for the next turn.
+
+        Raises NotLeader, ServerIsBusy, DiskFull, RaftEntryTooLarge, FlashbackInProgress, FlashbackNotPrepared.
+        """
         if not self.is_leader:
             raise self.not_leader()
         if self.storage.merge is not None:
             raise ProposalInMergingMode(self.region.id)
+        if kind is not ORDINARY or self.region.is_in_flashback:
+            flashback.check_write(self.region, kind)
         if self._disk.is_tight:
             self._disk.check_write(self.region, disk_full_opt)
         if len(self.pending_writes) >= self._config.max_pending_writes:
@@ -263,7 +275,7 @@ class Peer:
         future: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
         self._budget.hold(size, future)
         version = self.region.region_epoch.version
-        self.pending_writes.append(PendingWrite(modifies, ranges, size, version, future))
+        self.pending_writes.append(PendingWrite(modifies, ranges, size, version, future, kind))
         return future
 
     def propose_pending(self) -> None:
@@ -276,8 +288,8 @@ class Peer:
         self.pending_writes = []
         at, shared_bytes = 0, min(MERGED_WRITE_MAX_BYTES, self._config.raft_entry_max_size)
         while at < len(pending):
-            size, end = pending[at].size, at + 1
-            while end < len(pending) and size + pending[end].size <= shared_bytes:
+            size, end, kind = pending[at].size, at + 1, pending[at].kind
+            while end < len(pending) and size + pending[end].size <= shared_bytes and pending[end].kind == kind:
                 size += pending[end].size
                 end += 1
             group = pending[at:end]
@@ -286,12 +298,12 @@ class Peer:
             ranges = [r for one in group for r in one.ranges]
             futures = [one.future for one in group]
             try:
-                data = commands.write_command(self.region, modifies, ranges)
+                data = commands.write_command(self.region, modifies, ranges, kind)
                 index = self.node.propose(data)
             except RaftError as error:
                 fail(futures, self.to_region_error(error))
                 continue
-            local = (self.region.region_epoch, modifies, ranges)
+            local = (self.region.region_epoch, modifies, ranges, kind)
             self._add_proposal(Proposal(index, self.node.term, futures, local))
 
     def propose_admin(self, data: bytes) -> asyncio.Future[Applied]:

@@ -94,6 +94,8 @@ class Store:
         self.started = False
         self.broken: StorageError | None = None
         """A database failed: memory is ahead of the disk, so nothing may be answered any more. The process is to end."""
+        self.gc_safe_point = 0
+        """Versions that readers below this timestamp need may be gone from the regions of this store (see `tikv_py.gc`)."""
         self.may_have_promised = False
         """Peers of this store may have told leaders before its start that they would not vote for others."""
         election_timeout_s = float(config.raft_base_tick_interval) * config.raft_election_timeout_ticks
@@ -336,6 +338,8 @@ class Store:
 
     def _take_outcome(self, peer: Peer, outcome: Applied, turn: Turn) -> None:
         """What an entry changed beyond its own region's data."""
+        if outcome.gc_safe_point > self.gc_safe_point:
+            self.gc_safe_point = outcome.gc_safe_point
         if outcome.new_regions:
             births.create_split_peers(self, peer, outcome.new_regions, turn.kv_batch)
         if outcome.commit_merge is not None:
@@ -390,6 +394,7 @@ class Store:
                 wire.start_key, wire.end_key = peer.region.start_key, peer.region.end_key
             wire.message.CopyFrom(eraft.message_to_pb(message))
             if message.msg_type is MsgType.SNAPSHOT:
+                wire.extra_ctx = self.gc_safe_point.to_bytes(8, "big")
                 self.snapshots.send(peer, target, wire)
             else:
                 self.router.send(target.store_id, wire)

@@ -21,10 +21,9 @@ from core_py.ports import Clock, StatusError
 from core_py.region_errors import RegionError, ServerIsBusy
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
-from protos.kvproto import kvrpcpb_pb2
 from tikv_py.mvcc.errors import TxnError
 from tikv_py.raftstore.apply import Applied
-from tikv_py.server.key_errors import key_error
+from tikv_py.server.key_errors import refusal
 from tikv_py.server.metrics import StoreMetrics
 
 TASKS_MAX = 20_000  # commands running in tasks; more are answered ServerIsBusy
@@ -151,10 +150,8 @@ class Dispatcher:
         if isinstance(error, RegionError):
             response: Message = command.response(region_error=error.to_pb())
             return response
-        if isinstance(error, TxnError):
-            refused = _refused(command, error)
-            if refused is not None:
-                return refused
+        if isinstance(error, TxnError) and (refused := refusal(command.response, error)) is not None:
+            return refused
         for name in ("error", "other_error"):
             descriptor = command.response.DESCRIPTOR.fields_by_name.get(name)
             if descriptor is not None and descriptor.type == descriptor.TYPE_STRING:
@@ -165,17 +162,6 @@ class Dispatcher:
     async def close(self) -> None:
         """End the commands that still run."""
         await self._scope.close()
-
-
-def _refused(command: Command, error: TxnError) -> Message | None:
-    """A transaction rule's refusal that came up before the handler could answer it: in the fields `error` or `errors`."""
-    for name in ("error", "errors"):
-        descriptor = command.response.DESCRIPTOR.fields_by_name.get(name)
-        if descriptor is not None and descriptor.message_type is kvrpcpb_pb2.KeyError.DESCRIPTOR:
-            failure = key_error(error)
-            response: Message = command.response(**{name: [failure] if name == "errors" else failure})
-            return response
-    return None
 
 
 class UnexpectedFailure(DbError):

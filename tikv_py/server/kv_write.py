@@ -13,7 +13,8 @@ from typing import Any
 
 from core_py.region_errors import MaxTimestampNotSynced, ServerIsBusy
 from protos.kvproto import kvrpcpb_pb2 as pb
-from tikv_py.engine.port import CF_LOCK, DATA_CFS
+from tikv_py.engine.port import CF_LOCK
+from tikv_py.gc.late import check_not_collected
 from tikv_py.mvcc import keys
 from tikv_py.mvcc.actions import pessimistic_lock
 from tikv_py.mvcc.actions.check_secondary_locks import check_secondary_lock
@@ -77,6 +78,7 @@ class KvWriteService:
         must_not_exist = any(mutation.op in MUST_NOT_EXIST for mutation in mutations)
 
         def decide(txn: MvccTxn, reader: MvccReader) -> Prewritten:
+            check_not_collected(self._access.store, request.start_version)
             if must_not_exist:  # whoever commits a value later must do so above what was seen here
                 concurrency.read_at(request.start_version)
             if not is_fast:
@@ -166,6 +168,7 @@ class KvWriteService:
         )
 
         def decide(txn: MvccTxn, reader: MvccReader) -> list[bytes | None]:
+            check_not_collected(self._access.store, request.start_version)
             values = []
             for mutation in request.mutations:
                 not_exist = mutation.assertion == pb.NotExist
@@ -324,15 +327,6 @@ class KvWriteService:
             if lock.start_ts in start_timestamps:
                 found.append((keys.user_key(key), lock))
         return found
-
-    async def delete_range(self, request: pb.DeleteRangeRequest) -> pb.DeleteRangeResponse:
-        """KvDeleteRange: physical, for data that nothing reads any more."""
-        peer = self._access.leader(request.context)
-        if not request.notify_only:
-            start, end = clamp(peer, request.start_key, request.end_key)
-            if start < end:
-                await self._scheduler.write_unlatched(request.context, [(cf, start, end) for cf in DATA_CFS], start[1:])
-        return pb.DeleteRangeResponse()
 
 
 def _mutation(request: pb.PrewriteRequest, at: int) -> Mutation:

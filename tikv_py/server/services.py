@@ -16,6 +16,7 @@ from tikv_py.client.pd.client import PdClient
 from tikv_py.server.batch_commands import BatchCommandsService
 from tikv_py.server.config import TikvConfig
 from tikv_py.server.debug import DebugService
+from tikv_py.server.destroy_range import RangeService
 from tikv_py.server.dispatch import Command, Dispatcher
 from tikv_py.server.health import HealthFeedback
 from tikv_py.server.kv_read import KvReadService
@@ -88,6 +89,7 @@ class NodeServices:
 
     def _txn_commands(self) -> dict[str, Command]:
         reads, writes = KvReadService(self.access), KvWriteService(self.access, self.scheduler, self._max_ts)
+        ranges = RangeService(self.access, self.scheduler)
         pb = kvrpcpb_pb2
         commands = [
             Command("KvGet", pb.GetResponse, reads.get, now=reads.get_now),
@@ -104,7 +106,8 @@ class NodeServices:
             Command("KvCheckTxnStatus", pb.CheckTxnStatusResponse, writes.check_txn_status),
             Command("KvCheckSecondaryLocks", pb.CheckSecondaryLocksResponse, writes.check_secondary_locks),
             Command("KvResolveLock", pb.ResolveLockResponse, writes.resolve_lock),
-            Command("KvDeleteRange", pb.DeleteRangeResponse, writes.delete_range),
+            Command("KvDeleteRange", pb.DeleteRangeResponse, ranges.delete_range),
+            Command("UnsafeDestroyRange", pb.UnsafeDestroyRangeResponse, ranges.unsafe_destroy_range),
             Command("ReadIndex", pb.ReadIndexResponse, reads.read_index),
             Command("SplitRegion", pb.SplitRegionResponse, self._split_region),
             Command("GetHealthFeedback", pb.GetHealthFeedbackResponse, self._health_feedback),

@@ -3,6 +3,9 @@
 Order of checks as in TiKV: store, region, peer, epoch, term. A read needs a barrier: the leader's lease, or an index confirmed by a
 quorum and applied here. After every wait the checks are made again, because a region may have split or moved meanwhile. A stale
 read at a timestamp needs none: below its safe ts a replica's data is complete (docs/architecture/reads.md).
+
+A reader that names its timestamp is refused below the store's GC safe point, because versions it needs may be gone; a region in
+flashback is open only to that flashback, and to reads of what was before it.
 """
 
 from __future__ import annotations
@@ -22,8 +25,10 @@ from core_py.region_errors import (
 )
 from core_py.runtime.log import get_logger
 from protos.kvproto import kvrpcpb_pb2, metapb_pb2
+from tikv_py.gc.errors import GcTooEarly
 from tikv_py.mvcc.errors import KeyIsLocked, MaxTsRefused
 from tikv_py.mvcc.lock import Lock
+from tikv_py.raftstore import flashback
 from tikv_py.raftstore.keys import data_range
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.read_context import ReadQuestion
@@ -106,6 +111,7 @@ class RegionAccess:
         A reader that names its timestamp may be let in for a stale read, which `context` asks for; it must not look at locks then.
         """
         peer = self.check(context)
+        self._check_timestamp(peer, read_ts)
         if context.stale_read and read_ts is not None:
             safe_ts = peer.safe_ts()
             if read_ts > safe_ts:
@@ -154,7 +160,15 @@ class RegionAccess:
         peer = self.check(context)
         if not same_epoch(epoch, peer.region.region_epoch):
             raise EpochNotMatch(f"region {peer.region.id} changed while the read waited", (peer.region,))
+        self._check_timestamp(peer, read_ts)
         return peer
+
+    def _check_timestamp(self, peer: Peer, read_ts: int | None) -> None:
+        """Whether the peer may be read at `read_ts`, None for its newest state. Raises GcTooEarly, FlashbackInProgress."""
+        if read_ts is not None and read_ts < self.store.gc_safe_point:
+            raise GcTooEarly(read_ts, self.store.gc_safe_point)
+        if peer.region.is_in_flashback:
+            flashback.check_read(peer.region, read_ts)
 
     def leader(self, context: kvrpcpb_pb2.Context) -> Peer:
         """The peer, which must lead. Raises region errors."""

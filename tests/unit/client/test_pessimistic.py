@@ -9,8 +9,9 @@ import pytest
 from core_py.codec import ts as tso
 from core_py.region_errors import ServerIsBusy
 from protos.kvproto import kvrpcpb_pb2
-from tests.unit.client.fake_cluster import FakeCluster, with_cluster
+from tests.unit.client.clusters import with_cluster
 from tikv_py.client.errors import KeyExistsError, LockNotFree, LockWaitTimeout, WriteConflictError
+from tikv_py.client.testing.cluster import MemoryCluster
 from tikv_py.client.txn.client import TxnClient
 from tikv_py.engine.port import CF_LOCK
 from tikv_py.mvcc import keys
@@ -31,7 +32,7 @@ async def read(client: TxnClient, key: bytes) -> bytes | None:
 
 
 def test_lock_write_commit() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         cluster.split(b"m")
         await put(client, a="1")
         async with client.begin(pessimistic=True) as txn:
@@ -46,7 +47,7 @@ def test_lock_write_commit() -> None:
 
 
 def test_conflict_is_the_callers_decision() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         txn = await client.begin(pessimistic=True)
         await put(client, a="newer")
         with pytest.raises(WriteConflictError) as caught:
@@ -63,7 +64,7 @@ def test_conflict_is_the_callers_decision() -> None:
 
 
 def test_waiting_and_not_waiting() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         first, second = await client.begin(pessimistic=True), await client.begin(pessimistic=True)
         await first.lock_keys([A])
         with pytest.raises(LockNotFree) as busy:
@@ -89,7 +90,7 @@ def test_waiting_and_not_waiting() -> None:
 
 
 def test_heart_beat_keeps_a_long_transaction_alive() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         txn = await client.begin(pessimistic=True)
         await txn.lock_keys([A])
         await asyncio.sleep(120)
@@ -105,7 +106,7 @@ def test_heart_beat_keeps_a_long_transaction_alive() -> None:
 
 
 def test_dead_owners_lock_is_taken_over() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         dead = await cluster.client("dead")
         owner = await dead.begin(pessimistic=True)
         await owner.lock_keys([A, B])
@@ -125,7 +126,7 @@ def test_dead_owners_lock_is_taken_over() -> None:
 
 
 def test_insert_with_lock() -> None:
-    async def body(_cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(_cluster: MemoryCluster, client: TxnClient) -> None:
         await put(client, a="1")
         txn = await client.begin(pessimistic=True)
         txn.insert(A, b"2")
@@ -143,7 +144,7 @@ def test_insert_with_lock() -> None:
 
 
 def test_commit_without_writes_releases_locks() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         async with client.begin(pessimistic=True) as txn:
             await txn.lock_keys([A])
         await client.drain(10)
@@ -154,7 +155,7 @@ def test_commit_without_writes_releases_locks() -> None:
     with_cluster(body)
 
 
-def plant(cluster: FakeCluster, key: bytes, lock: Lock) -> None:
+def plant(cluster: MemoryCluster, key: bytes, lock: Lock) -> None:
     batch = cluster.storage.engine.batch()
     batch.put(CF_LOCK, keys.data_key(key), lock.to_bytes())
     cluster.storage.engine.write(batch)
@@ -162,7 +163,7 @@ def plant(cluster: FakeCluster, key: bytes, lock: Lock) -> None:
 
 @pytest.mark.parametrize("complete", [True, False])
 def test_async_commit_owner_is_decided_by_its_secondaries(complete: bool) -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         cluster.split(b"m")
         start_ts = await client.timestamp()
         low = Lock(
@@ -195,7 +196,7 @@ def test_async_commit_owner_is_decided_by_its_secondaries(complete: bool) -> Non
 
 
 def test_async_commit_owner_that_fell_back() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         start_ts = await client.timestamp()
         plant(
             cluster,
@@ -221,7 +222,7 @@ def test_async_commit_owner_that_fell_back() -> None:
 
 
 def test_lock_without_a_trace_on_its_primary() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         start_ts = await client.timestamp()
         plant(cluster, B, Lock(LockType.PUT, A, start_ts, 3000, b"v"))
         began = asyncio.get_running_loop().time()
@@ -237,7 +238,7 @@ def test_lock_without_a_trace_on_its_primary() -> None:
 
 
 def test_lock_left_by_a_failed_statement_follows_the_new_primary() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         cluster.split(b"m")
         txn = await client.begin(pessimistic=True)
         early = await client.timestamp()

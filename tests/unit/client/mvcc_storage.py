@@ -1,6 +1,6 @@
-"""What a fake store does with a command: the real MVCC actions over one engine that all fake stores share.
+"""What a memory store does with a command: the real MVCC actions over one engine that all stores share.
 
-Sharing the engine stands for perfect replication; regions, epochs and leadership are checked by `fake_cluster`.
+Sharing the engine stands for perfect replication; regions, epochs and leadership are checked by `tikv_py.client.testing.store`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MUTATIONS = {
 }
 
 
-class FakeStorage:
+class MvccStorage:
     """Commands by method name; `bounds` are the region's physical bounds."""
 
     def __init__(self) -> None:
