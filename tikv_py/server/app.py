@@ -19,6 +19,7 @@ from core_py.runtime.log import get_logger
 from protos.kvproto import metapb_pb2
 from tikv_py.client.pd.client import PdClient
 from tikv_py.coprocessor.service import CoprocessorService
+from tikv_py.deadlock.detector import DeadlockDetector
 from tikv_py.engine.port import Engine
 from tikv_py.failpoints import POINTS
 from tikv_py.raftstore.router import RaftRouter
@@ -79,6 +80,7 @@ class TikvServer:
         self._load_splits: LoadSplitWorker | None = None
         self._disk: DiskWatch | None = None
         self._safe_ts: SafeTsWorker | None = None
+        self._deadlocks: DeadlockDetector | None = None
         self._addresses: dict[int, str] = {}
         self.address = ""
 
@@ -127,7 +129,17 @@ class TikvServer:
         coprocessor = CoprocessorService(
             services.access, ports.workers, self._metrics, ports.clock, max_tasks=config.coprocessor.max_tasks
         )
-        self._listener = await ports.transport.serve(config.server.addr, services.services(coprocessor.commands()))
+        deadlocks = self._deadlocks = DeadlockDetector(
+            store,
+            self.pd,
+            services.waiting,
+            ports.transport,
+            self._address_of,
+            self._metrics.lock_waiting,
+            self._on_failure,
+        )
+        served = [*services.services(coprocessor.commands()), deadlocks.service()]
+        self._listener = await ports.transport.serve(config.server.addr, served)
         self.address = config.server.advertise_addr or self._listener.address
         meta = self._meta(store_id)
         await bootstrap_cluster(ports.kv_db, self.pd, meta, self.fail)
@@ -135,6 +147,7 @@ class TikvServer:
         await disk.start()
         await store.start()
         self._pd_worker.start()
+        deadlocks.start()
         splits.start()
         self._load_splits.start()
         if self._safe_ts is not None:
@@ -176,6 +189,8 @@ class TikvServer:
             await self._listener.stop(STOP_GRACE_S)
         if self._services is not None:
             await self._services.close()
+        if self._deadlocks is not None:
+            await self._deadlocks.stop()
         if self._safe_ts is not None:
             await self._safe_ts.stop()
         if self._load_splits is not None:

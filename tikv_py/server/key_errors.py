@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from protos.kvproto import kvrpcpb_pb2 as pb
+from tikv_py.deadlock.wire import deadlock_of
 from tikv_py.mvcc import errors
 from tikv_py.mvcc.lock import Lock, LockType
+from tikv_py.txn.waiting.errors import DeadlockFound, LockWaitEnded
 
 _OPS = {LockType.PUT: pb.Put, LockType.DELETE: pb.Del, LockType.LOCK: pb.Lock, LockType.PESSIMISTIC: pb.PessimisticLock}
 
@@ -32,6 +34,10 @@ def key_error(error: errors.TxnError) -> pb.KeyError:
         out.locked.CopyFrom(lock_info(error.user_key, error.lock))
         if error.resolve_unconditionally:
             out.locked.lock_ttl = 0
+        if isinstance(error, LockWaitEnded):
+            out.locked.duration_to_last_update_ms = error.held_ms
+    elif isinstance(error, DeadlockFound):
+        out.deadlock.CopyFrom(deadlock_of(error.cycle))
     elif isinstance(error, errors.WriteConflict):
         _write_conflict(out, error)
     elif isinstance(error, errors.AlreadyExist):
