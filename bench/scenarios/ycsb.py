@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
@@ -122,7 +122,7 @@ def txn_operations(client: TxnClient) -> Operations:
     return {"read": read, "update": update, "modify": modify}
 
 
-def etcd_operations(channels: list[Channel]) -> Operations:
+def etcd_operations(channels: Sequence[Channel]) -> Operations:
     """Calls spread over the members."""
     turn = iter(range(1 << 62))
 
