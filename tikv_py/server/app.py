@@ -26,9 +26,11 @@ from tikv_py.raftstore.store import Store
 from tikv_py.server.bootstrap import bootstrap_cluster, identify
 from tikv_py.server.config import TikvConfig
 from tikv_py.server.disk_watch import DiskUse, DiskWatch
+from tikv_py.server.flow_watch import FlowWatch
 from tikv_py.server.load_split_worker import LoadSplitWorker
 from tikv_py.server.metrics import StoreMetrics
 from tikv_py.server.pd_worker import PdWorker
+from tikv_py.server.raw_ttl import TtlWorker
 from tikv_py.server.safe_ts_worker import SafeTsWorker
 from tikv_py.server.services import NodeServices
 from tikv_py.server.split_worker import SplitWorker
@@ -79,6 +81,8 @@ class TikvServer:
         self._load_splits: LoadSplitWorker | None = None
         self._disk: DiskWatch | None = None
         self._safe_ts: SafeTsWorker | None = None
+        self._flow: FlowWatch | None = None
+        self._ttl: TtlWorker | None = None
         self._addresses: dict[int, str] = {}
         self.address = ""
 
@@ -87,7 +91,7 @@ class TikvServer:
         ports, config = self._ports, self.config
         reserved = config.storage.reserve_space
         await self.pd.connect()
-        store_id = await identify(ports.kv_db, self.pd)
+        store_id = await identify(ports.kv_db, self.pd, ttl=config.storage.enable_ttl)
         store = self.store = Store(
             store_id,
             ports.raft_db,
@@ -124,8 +128,19 @@ class TikvServer:
             interval_s = float(config.resolved_ts.advance_ts_interval)
             self._safe_ts = SafeTsWorker(store, self.pd, interval_s, self._metrics.resolved_ts, self._on_failure)
         services = self._services = NodeServices(store, self.pd, self._metrics, ports.clock, self.registry, config)
+        self._flow = FlowWatch(services.flow, ports.kv_db, ports.workers, self._metrics.flow, self._on_failure)
+        if config.storage.enable_ttl:
+            ttl_interval_s = float(config.storage.ttl_check_poll_interval)
+            self._ttl = TtlWorker(
+                store, services.raw_values, services.pool, ttl_interval_s, self._metrics.ttl, self._on_failure
+            )
         coprocessor = CoprocessorService(
-            services.access, ports.workers, self._metrics, ports.clock, max_tasks=config.coprocessor.max_tasks
+            services.access,
+            ports.workers,
+            self._metrics,
+            ports.clock,
+            max_tasks=config.coprocessor.max_tasks,
+            pool=services.pool,
         )
         self._listener = await ports.transport.serve(config.server.addr, services.services(coprocessor.commands()))
         self.address = config.server.advertise_addr or self._listener.address
@@ -137,6 +152,9 @@ class TikvServer:
         self._pd_worker.start()
         splits.start()
         self._load_splits.start()
+        self._flow.start()
+        if self._ttl is not None:
+            self._ttl.start()
         if self._safe_ts is not None:
             self._safe_ts.start()
         get_logger().info("store is serving", store=store_id, address=self.address, cluster=self.pd.cluster_id)
@@ -178,6 +196,10 @@ class TikvServer:
             await self._services.close()
         if self._safe_ts is not None:
             await self._safe_ts.stop()
+        if self._ttl is not None:
+            await self._ttl.stop()
+        if self._flow is not None:
+            await self._flow.stop()
         if self._load_splits is not None:
             await self._load_splits.stop()
         if self._splits is not None:
