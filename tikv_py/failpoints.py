@@ -38,6 +38,7 @@ SERVER: dict[str, Point] = {
     "kv_resolve_lock_batch": waiting("a KvResolveLock takes up its next batch of keys"),
     "raw_write": instant("a raw write is to be proposed; return answers ServerIsBusy"),
     "raw_cas_after_latch": waiting("a compare-and-swap holds its key, nothing is read; return answers ServerIsBusy"),
+    "raw_ttl_before_remove": waiting("expired values were found and are to be removed; return leaves them"),
     "batch_commands_receive": waiting("a message of commands arrived; return drops it, so that they stay unanswered"),
     "batch_commands_send": waiting("answers are to leave; return ends the stream without them"),
     "raft_message_receive": instant("a raft message arrived in a batch; return drops it"),
