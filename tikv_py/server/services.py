@@ -51,6 +51,8 @@ class NodeServices:
         self._metrics = metrics
         self.access = RegionAccess(store)
         self.waiting = LockWaiting(clock, store.fail, config.pessimistic_txn.wait_settings())
+        metrics.lock_waiting.queues.labels("waiters").set_function(lambda: len(self.waiting))
+        metrics.lock_waiting.queues.labels("keys").set_function(self.waiting.keys)
         self.waiting.on_wait_ended = metrics.lock_waiting.lifetime.observe
         self.scheduler = Scheduler(self.access, clock, config.storage.scheduler_pending_write_threshold, self.waiting)
         self._locks = KvLockService(self.access, self.scheduler)
