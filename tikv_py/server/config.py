@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from core_py.runtime.config import ByteSize, Seconds
 from core_py.runtime.log import LogConfig
+from tikv_py.gc.config import GcConfig
 from tikv_py.raftstore.config import LoadSplitConfig, RaftstoreConfig, SnapshotSettings
 from tikv_py.raftstore.split_check import SplitLimits
 from tikv_py.txn.waiting.lock_waiting import WaitSettings
@@ -181,7 +182,6 @@ class TikvConfig:
             "raft-engine",
             "readpool",
             "security",
-            "gc",
             "import",
             "backup",
             "quota",
@@ -195,6 +195,7 @@ class TikvConfig:
     coprocessor: CoprocessorConfig = field(default_factory=CoprocessorConfig)
     split: LoadSplitConfig = field(default_factory=LoadSplitConfig)
     resolved_ts: ResolvedTsConfig = field(default_factory=ResolvedTsConfig)
+    gc: GcConfig = field(default_factory=GcConfig)
     pessimistic_txn: PessimisticTxnConfig = field(default_factory=PessimisticTxnConfig)
     log: LogConfig = field(default_factory=LogConfig)
     debug: DebugConfig = field(default_factory=DebugConfig)

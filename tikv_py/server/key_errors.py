@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from google.protobuf.message import Message
+
 from protos.kvproto import kvrpcpb_pb2 as pb
 from tikv_py.deadlock.wire import deadlock_of
 from tikv_py.mvcc import errors
@@ -61,6 +65,17 @@ def key_error(error: errors.TxnError) -> pb.KeyError:
     else:
         out.abort = error.message
     return out
+
+
+def refusal(response: type[Any], error: errors.TxnError) -> Message | None:
+    """A response of this type that says no by `error` or one of `errors`; None when it has neither field."""
+    fields = response.DESCRIPTOR.fields_by_name
+    for name in ("error", "errors"):
+        field = fields.get(name)
+        if field is not None and field.message_type is pb.KeyError.DESCRIPTOR:
+            answer: Message = response(**{name: [key_error(error)] if name == "errors" else key_error(error)})
+            return answer
+    return None
 
 
 def _write_conflict(out: pb.KeyError, error: errors.WriteConflict) -> None:

@@ -14,6 +14,7 @@ from protos.kvproto import deadlock_pb2
 from protos.kvproto import kvrpcpb_pb2 as pb
 from tikv_py.deadlock.wait_for_graph import Wait
 from tikv_py.deadlock.wire import entry_of
+from tikv_py.gc.late import check_not_collected
 from tikv_py.mvcc.actions import pessimistic_lock
 from tikv_py.mvcc.errors import TxnError
 from tikv_py.mvcc.reader import MvccReader
@@ -71,14 +72,17 @@ class KvLockService:
             request.for_update_ts or request.start_version,
             request.lock_ttl,
             request.min_commit_ts,
-            request.lock_only_if_exists,
+            lock_only_if_exists=request.lock_only_if_exists,
         )
 
         def decide(txn: MvccTxn, reader: MvccReader) -> list[bytes | None]:
+            check_not_collected(self._access.store, request.start_version)
+            self._access.concurrency.read_at(props.for_update_ts)
             values = []
             for mutation in request.mutations:
                 not_exist = mutation.assertion == pb.NotExist
-                values.append(pessimistic_lock.acquire(txn, reader, props, mutation.key, should_not_exist=not_exist))
+                locked = pessimistic_lock.acquire(txn, reader, props, mutation.key, should_not_exist=not_exist)
+                values.append(locked.value)
             return values
 
         user_keys = [mutation.key for mutation in request.mutations]
@@ -122,7 +126,9 @@ class KvLockService:
                 request.context,
                 [primary],
                 request.start_version,
-                lambda txn, reader: pessimistic_lock.heart_beat(txn, reader, primary, request.advise_lock_ttl),
+                lambda txn, reader: pessimistic_lock.heart_beat(
+                    txn, reader, primary, request.advise_lock_ttl, request.min_commit_ts
+                ),
                 disk_full_opt=FINISHES,
             )
         except TxnError as error:

@@ -2,26 +2,39 @@
 
 Handlers translate: protobuf in, a decision over `tikv_py.mvcc.actions`, protobuf out. Key errors are answers; region errors are
 raised and put into the response by the dispatcher.
+
+Whatever leaves a rollback record raises `max_ts` to it first, so that no calculated commit timestamp comes to lie on the record.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from core_py.region_errors import ServerIsBusy
+from core_py.region_errors import MaxTimestampNotSynced, ServerIsBusy
 from protos.kvproto import kvrpcpb_pb2 as pb
-from tikv_py.engine.port import DATA_CFS
+from tikv_py.gc.late import check_not_collected
 from tikv_py.mvcc.actions.check_secondary_locks import check_secondary_lock
 from tikv_py.mvcc.actions.check_txn_status import TxnStatus, TxnStatusRequest, check_txn_status
 from tikv_py.mvcc.actions.cleanup import cleanup
 from tikv_py.mvcc.actions.commit import commit
-from tikv_py.mvcc.actions.prewrite import Assertion, Mutation, MutationOp, PessimisticAction, PrewriteProps, prewrite
-from tikv_py.mvcc.errors import Committed, KeyIsLocked, TxnError
+from tikv_py.mvcc.actions.prewrite import (
+    MUST_NOT_EXIST,
+    Assertion,
+    AssertionLevel,
+    FastCommit,
+    Mutation,
+    MutationOp,
+    PessimisticAction,
+    PrewriteProps,
+)
+from tikv_py.mvcc.actions.prewrite_request import Prewritten, prewrite_all
+from tikv_py.mvcc.errors import Committed, TxnError
 from tikv_py.mvcc.reader import MvccReader
 from tikv_py.mvcc.txn import MvccTxn
 from tikv_py.raftstore.disk_space import FREES
 from tikv_py.server.key_errors import key_error, lock_info
-from tikv_py.server.kv_read import clamp
+from tikv_py.server.max_ts_worker import MaxTsWorker
 from tikv_py.server.region_locks import locks_of
 from tikv_py.txn.context import RegionAccess
 from tikv_py.txn.scheduler import Scheduler
@@ -40,50 +53,48 @@ _OPS = {
 class KvWriteService:
     """Handlers of the write commands."""
 
-    def __init__(self, access: RegionAccess, scheduler: Scheduler) -> None:
+    def __init__(self, access: RegionAccess, scheduler: Scheduler, max_ts: MaxTsWorker) -> None:
         self._access = access
         self._scheduler = scheduler
+        self._max_ts = max_ts
         self._engine = access.store.kv_db
         self._fail = access.store.fail
 
     async def prewrite(self, request: pb.PrewriteRequest) -> pb.PrewriteResponse:
-        """KvPrewrite. Async commit and one-phase commit are declined by answering zero timestamps."""
+        """KvPrewrite, in two phases, in one, or with async commit."""
         fail = self._fail
         if fail.armed and (reason := await fail.reach("kv_prewrite")) is not None:
             raise ServerIsBusy(f"failpoint: {reason}")
         mutations = [_mutation(request, at) for at in range(len(request.mutations))]
-        props = PrewriteProps(
-            primary=request.primary_lock,
-            start_ts=request.start_version,
-            lock_ttl_ms=request.lock_ttl,
-            txn_size=request.txn_size,
-            min_commit_ts=request.min_commit_ts,
-            for_update_ts=request.for_update_ts,
-            is_pessimistic=request.for_update_ts > 0,
-            skip_constraint_check=request.skip_constraint_check,
-            check_assertions=request.assertion_level != pb.Off,
-        )
+        props = _prewrite_props(request)
+        concurrency = self._access.concurrency
+        is_fast = request.try_one_pc or request.use_async_commit
+        if is_fast:
+            await self._max_ts.wait_until_synced(self._access.leader(request.context))
+        must_not_exist = any(mutation.op in MUST_NOT_EXIST for mutation in mutations)
 
-        def decide(txn: MvccTxn, reader: MvccReader) -> list[TxnError]:
-            errors: list[TxnError] = []
-            for mutation in mutations:
-                try:
-                    prewrite(txn, reader, props, mutation)
-                except KeyIsLocked as error:
-                    errors.append(error)
-                except TxnError as error:
-                    txn.modifies.clear()
-                    return [error]
-            if errors:
-                txn.modifies.clear()
-            return errors
+        def decide(txn: MvccTxn, reader: MvccReader) -> Prewritten:
+            check_not_collected(self._access.store, request.start_version)
+            if must_not_exist:  # whoever commits a value later must do so above what was seen here
+                concurrency.read_at(request.start_version)
+            if not is_fast:
+                return prewrite_all(txn, reader, props, mutations)
+            if not self._max_ts.is_synced(self._access.leader(request.context)):
+                raise MaxTimestampNotSynced(request.context.region_id)
+            secondaries = tuple(request.secondaries) if request.use_async_commit else None
+            fast = FastCommit(concurrency.max_ts, request.max_commit_ts, secondaries, request.try_one_pc)
+            return prewrite_all(txn, reader, replace(props, fast=fast), mutations)
 
         user_keys = [mutation.user_key for mutation in mutations]
         value_bytes = sum([len(mutation.value) for mutation in mutations])
-        errors = await self._scheduler.run(
+        made = await self._scheduler.run(
             request.context, user_keys, request.start_version, decide, value_bytes=value_bytes
         )
-        return pb.PrewriteResponse(errors=[key_error(error) for error in errors])
+        return pb.PrewriteResponse(
+            errors=[key_error(error) for error in made.errors],
+            min_commit_ts=made.min_commit_ts,
+            one_pc_commit_ts=made.one_pc_commit_ts,
+        )
 
     async def commit(self, request: pb.CommitRequest) -> pb.CommitResponse:
         """KvCommit."""
@@ -108,6 +119,7 @@ class KvWriteService:
             raise ServerIsBusy(f"failpoint: {reason}")
 
         def decide(txn: MvccTxn, reader: MvccReader) -> None:
+            self._access.concurrency.read_at(request.start_version)
             for key in request.keys:
                 cleanup(txn, reader, key, 0, protect_rollback=False)
 
@@ -124,6 +136,7 @@ class KvWriteService:
             raise ServerIsBusy(f"failpoint: {reason}")
 
         def decide(txn: MvccTxn, reader: MvccReader) -> None:
+            self._access.concurrency.read_at(request.start_version)
             cleanup(txn, reader, request.key, request.current_ts, protect_rollback=True)
 
         try:
@@ -153,6 +166,8 @@ class KvWriteService:
         )
 
         def decide(txn: MvccTxn, reader: MvccReader) -> TxnStatus:
+            for ts in (request.lock_ts, request.caller_start_ts, request.current_ts):
+                self._access.concurrency.read_at(ts)
             return check_txn_status(txn, reader, question)
 
         try:
@@ -172,6 +187,7 @@ class KvWriteService:
         """KvCheckSecondaryLocks: all locks, or the commit timestamp found first (0 = rolled back)."""
 
         def decide(txn: MvccTxn, reader: MvccReader) -> pb.CheckSecondaryLocksResponse:
+            self._access.concurrency.read_at(request.start_version)
             locks = []
             for key in request.keys:
                 status = check_secondary_lock(txn, reader, key)
@@ -215,18 +231,10 @@ class KvWriteService:
                 if commit_ts:
                     commit(txn, reader, key, commit_ts)
                 else:
+                    self._access.concurrency.read_at(start_ts)
                     cleanup(txn, reader, key, 0, protect_rollback=False)
 
         await self._scheduler.run(context, user_keys, start_ts, decide, disk_full_opt=FREES)
-
-    async def delete_range(self, request: pb.DeleteRangeRequest) -> pb.DeleteRangeResponse:
-        """KvDeleteRange: physical, for data that nothing reads any more."""
-        peer = self._access.leader(request.context)
-        if not request.notify_only:
-            start, end = clamp(peer, request.start_key, request.end_key)
-            if start < end:
-                await self._scheduler.write_unlatched(request.context, [(cf, start, end) for cf in DATA_CFS], start[1:])
-        return pb.DeleteRangeResponse()
 
 
 def _mutation(request: pb.PrewriteRequest, at: int) -> Mutation:
@@ -237,4 +245,20 @@ def _mutation(request: pb.PrewriteRequest, at: int) -> Mutation:
     op = _OPS.get(mutation.op)
     if op is None:
         raise TxnError(f"mutation {mutation.op} of key {mutation.key.hex()} is not one a prewrite knows")
-    return Mutation(op, mutation.key, mutation.value, Assertion(int(mutation.assertion)), action)
+    expected = next((one.expected_for_update_ts for one in request.for_update_ts_constraints if one.index == at), 0)
+    return Mutation(op, mutation.key, mutation.value, Assertion(int(mutation.assertion)), action, expected)
+
+
+def _prewrite_props(request: pb.PrewriteRequest) -> PrewriteProps:
+    return PrewriteProps(
+        primary=request.primary_lock,
+        start_ts=request.start_version,
+        lock_ttl_ms=request.lock_ttl,
+        txn_size=request.txn_size,
+        min_commit_ts=request.min_commit_ts,
+        for_update_ts=request.for_update_ts,
+        is_pessimistic=request.for_update_ts > 0,
+        skip_constraint_check=request.skip_constraint_check,
+        assertion_level=AssertionLevel(int(request.assertion_level)),
+        txn_source=request.context.txn_source,
+    )

@@ -117,6 +117,35 @@ class ResolvedTsMetrics:
         )
 
 
+class GcMetrics:
+    """Of collecting old versions."""
+
+    STATES = ("initializing", "idle", "working")
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.safe_point = Gauge(
+            "tikv_gcworker_autogc_safe_point", "GC safe point in force on this store", registry=registry
+        )
+        self._status = Gauge("tikv_gcworker_autogc_status", "1 for what it does", ["state"], registry=registry)
+        self.keys = Counter("tikv_gcworker_gc_keys", "Records looked at and removed", ["cf", "tag"], registry=registry)
+        self.tasks = Counter("tikv_gcworker_gc_tasks_vec", "Passes begun", ["task"], registry=registry)
+        self.failures = Counter(
+            "tikv_gcworker_gc_task_fail_vec", "Passes that ended early", ["task"], registry=registry
+        )
+        self.duration = Histogram(
+            "tikv_gcworker_gc_task_duration_vec", "Time of a pass", ["task"], buckets=LATENCY_BUCKETS, registry=registry
+        )
+        self.regions = Counter(
+            "tikv_gcworker_autogc_processed_regions", "Regions collected", ["type"], registry=registry
+        )
+        self.set_status("initializing")
+
+    def set_status(self, now: str) -> None:
+        """Say which of `STATES` holds."""
+        for state in self.STATES:
+            self._status.labels(state).set(state == now)
+
+
 class StoreMetrics:
     """One per process."""
 
@@ -171,6 +200,7 @@ class StoreMetrics:
         )
         self.splits = SplitMetrics(registry)
         self.resolved_ts = ResolvedTsMetrics(registry)
+        self.gc = GcMetrics(registry)
         self.lock_waiting = LockWaitMetrics(registry)
         self.scheduler_busy = Counter(
             "tikv_scheduler_too_busy", "Commands refused because a queue was full", ["type"], registry=registry

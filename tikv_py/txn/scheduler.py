@@ -83,6 +83,7 @@ class Scheduler:
             raise ServerIsBusy(f"failpoint: {reason}")
         latch = await self.latches.acquire(user_keys)
         txn = MvccTxn(start_ts)
+        concurrency = self._access.concurrency
         try:
             if fail.armed and (reason := await fail.reach("scheduler_after_latch")) is not None:
                 raise ServerIsBusy(f"failpoint: {reason}")
@@ -93,6 +94,7 @@ class Scheduler:
                 raise peer.not_leader()
             result = decide(txn, MvccReader(self._store.kv_db))
             written = None
+            concurrency.publish(txn.memory_locks)
             if txn.modifies:
                 # Nothing may wait between the checks and the write, or they would no longer hold.
                 if fail.armed and (reason := fail.hit("scheduler_before_write")) is not None:
@@ -100,6 +102,7 @@ class Scheduler:
                 written = peer.write(txn.modifies, [], disk_full_opt=disk_full_opt)
                 self._store.activate(peer.region.id)
         except BaseException:
+            concurrency.withdraw(txn.memory_locks)
             self.latches.release(latch)
             raise
         if written is None:
@@ -113,6 +116,7 @@ class Scheduler:
         return result
 
     def _finish(self, latch: Latch, txn: MvccTxn, written: asyncio.Future[Applied]) -> None:
+        self._access.concurrency.withdraw(txn.memory_locks)
         self.latches.release(latch)
         failed = written.cancelled() or written.exception() is not None
         if not failed:

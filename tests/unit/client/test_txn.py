@@ -11,7 +11,7 @@ from core_py.codec.ts import TS_MAX
 from core_py.errors import DbError
 from core_py.region_errors import ServerIsBusy, StaleCommand
 from protos.kvproto import kvrpcpb_pb2
-from tests.unit.client.fake_cluster import BreakStream, FakeCluster, once, with_cluster
+from tests.unit.client.clusters import with_cluster
 from tikv_py.client.errors import (
     EntryTooLarge,
     KeyExistsError,
@@ -20,6 +20,8 @@ from tikv_py.client.errors import (
     UndeterminedError,
     WriteConflictError,
 )
+from tikv_py.client.testing.cluster import MemoryCluster
+from tikv_py.client.testing.faults import BreakStream, once
 from tikv_py.client.txn.client import TxnClient
 from tikv_py.client.txn.transaction import Transaction
 
@@ -38,7 +40,7 @@ async def read(client: TxnClient, key: bytes) -> bytes | None:
 
 
 def test_commit_then_read() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         before = await client.timestamp()
         await put(client, a="1", z="2")
         assert await read(client, A) == b"1"
@@ -51,7 +53,7 @@ def test_commit_then_read() -> None:
 
 
 def test_commit_over_many_regions() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         cluster.split(b"k03", b"k05", b"k09")
         async with client.begin() as txn:
             for number in range(12):
@@ -78,7 +80,7 @@ def test_commit_over_many_regions() -> None:
 
 
 def test_split_between_locating_and_prewriting() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         await put(client, a="0")
         cluster.split(M, B)
         txn = await client.begin()
@@ -94,7 +96,7 @@ def test_split_between_locating_and_prewriting() -> None:
 
 
 def test_split_between_prewrite_and_commit() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         def split(_store: Any, name: str, _request: Any) -> None:
             if name == "KvPrewrite":
                 cluster.split(M)
@@ -108,7 +110,7 @@ def test_split_between_prewrite_and_commit() -> None:
 
 
 def test_optimistic_conflict() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         first, second = await client.begin(), await client.begin()
         first.put(A, b"1")
         second.put(A, b"2")
@@ -129,7 +131,7 @@ def test_optimistic_conflict() -> None:
 
 
 def test_run_in_transaction_retries_conflicts() -> None:
-    async def body(_cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(_cluster: MemoryCluster, client: TxnClient) -> None:
         async def add(txn: Transaction) -> None:
             now = int(await txn.get(A) or b"0")
             await asyncio.sleep(0.01)
@@ -142,7 +144,7 @@ def test_run_in_transaction_retries_conflicts() -> None:
 
 
 def test_insert_of_an_existing_key() -> None:
-    async def body(_cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(_cluster: MemoryCluster, client: TxnClient) -> None:
         await put(client, a="1")
         txn = await client.begin()
         txn.insert(A, b"2")
@@ -165,7 +167,7 @@ def test_insert_of_an_existing_key() -> None:
 
 
 def test_scan_merges_own_writes() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         cluster.split(b"d")
         await put(client, a="1", c="3", e="5", g="7")
         txn = await client.begin()
@@ -186,7 +188,7 @@ def test_scan_merges_own_writes() -> None:
 
 
 def test_checkpoints_take_writes_back() -> None:
-    async def body(_cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(_cluster: MemoryCluster, client: TxnClient) -> None:
         txn = await client.begin()
         txn.put(A, b"1")
         statement = txn.checkpoint()
@@ -205,9 +207,9 @@ def test_checkpoints_take_writes_back() -> None:
     with_cluster(body)
 
 
-async def crash_after(cluster: FakeCluster, method: str, **pairs: str) -> None:
+async def crash_after(cluster: MemoryCluster, method: str, **pairs: str) -> None:
     """A client that goes away as soon as `method` was answered, leaving its locks."""
-    crashed = await cluster.client("crashing")
+    crashed = await cluster.txn_client("crashing")
     txn = await crashed.begin()
     for key, value in pairs.items():
         txn.put(key.encode(), value.encode())
@@ -237,7 +239,7 @@ async def crash_after(cluster: FakeCluster, method: str, **pairs: str) -> None:
 
 
 def test_reader_rolls_a_crashed_transaction_back_after_its_time() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         await put(client, a="old", z="old")
         cluster.split(M)
         await crash_after(cluster, "KvPrewrite", a="new", z="new")
@@ -258,7 +260,7 @@ def test_reader_rolls_a_crashed_transaction_back_after_its_time() -> None:
 
 
 def test_reader_finishes_a_committed_transaction() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         cluster.split(M)
         await crash_after(cluster, "KvCommit", a="new", z="new")
         assert set(cluster.storage.locks()) == {Z}
@@ -273,7 +275,7 @@ def test_reader_finishes_a_committed_transaction() -> None:
 
 
 def test_scan_and_batch_get_settle_locks() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         cluster.split(M)
         await crash_after(cluster, "KvCommit", a="1", n="2", z="3")
         snapshot = client.snapshot(await client.timestamp())
@@ -284,7 +286,7 @@ def test_scan_and_batch_get_settle_locks() -> None:
 
 
 def test_lost_commit_answer_is_found_out_by_asking_again() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         cluster.after.append(once("KvCommit"))
         await put(client, a="1")
         assert await read(client, A) == b"1"
@@ -294,7 +296,7 @@ def test_lost_commit_answer_is_found_out_by_asking_again() -> None:
 
 
 def test_undetermined_commit() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         txn = await client.begin()
         txn.put(A, b"1")
         cluster.after.append(once("KvCommit", times=10**6))
@@ -310,7 +312,7 @@ def test_undetermined_commit() -> None:
 
 
 def test_commit_that_never_left_is_not_undetermined() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         txn = await client.begin()
         txn.put(A, b"1")
         cluster.before.append(once("KvCommit", StaleCommand(2), times=10**6))
@@ -324,12 +326,11 @@ def test_commit_that_never_left_is_not_undetermined() -> None:
 
 
 def test_rolled_back_by_another_client() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         def roll_back(_store: Any, name: str, request: Any) -> None:
             if name == "KvCommit":
-                cluster.storage._KvBatchRollback(
-                    kvrpcpb_pb2.BatchRollbackRequest(start_version=request.start_version, keys=request.keys)
-                )
+                undo = kvrpcpb_pb2.BatchRollbackRequest(start_version=request.start_version, keys=request.keys)
+                cluster.storage.run("KvBatchRollback", undo, (b"", b""))
 
         cluster.before.append(roll_back)
         txn = await client.begin()
@@ -341,9 +342,9 @@ def test_rolled_back_by_another_client() -> None:
 
 
 def test_reader_pushes_a_slow_commit_and_it_takes_a_newer_timestamp() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         await put(client, a="old")
-        reader = await cluster.client("reader")
+        reader = await cluster.txn_client("reader")
         seen: list[bytes | None] = []
         gate = asyncio.Event()
         original = client.pd.timestamp
@@ -372,7 +373,7 @@ def test_reader_pushes_a_slow_commit_and_it_takes_a_newer_timestamp() -> None:
 
 
 def test_busy_store_is_waited_for() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         cluster.before.append(once("KvPrewrite", ServerIsBusy("full"), times=2))
         began = asyncio.get_running_loop().time()
         await put(client, a="1")
@@ -383,7 +384,7 @@ def test_busy_store_is_waited_for() -> None:
 
 
 def test_batch_sizes_and_limits() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         async with client.begin() as txn:
             for number in range(40):
                 txn.put(b"k%02d" % number, b"x" * 4000)
@@ -402,7 +403,7 @@ def test_batch_sizes_and_limits() -> None:
 
 
 def test_flags_for_one_phase_and_async_fall_back() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         async with client.begin(try_one_pc=True) as one:
             one.put(A, b"1")
         cluster.split(M)
@@ -417,7 +418,7 @@ def test_flags_for_one_phase_and_async_fall_back() -> None:
 
 
 def test_read_only_commit_is_a_no_op() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         async with client.begin() as txn:
             assert await txn.get(A) is None
         assert txn.commit_ts == 0
@@ -427,7 +428,7 @@ def test_read_only_commit_is_a_no_op() -> None:
 
 
 def test_check_before_the_commit_runs_with_all_locks_in_place_and_can_refuse() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         cluster.split(b"m")
         seen: list[set[bytes]] = []
 

@@ -74,7 +74,7 @@ class TxnClient:
         self.region_cache = RegionCache(pd, self._scope, TXN_KEYS)
         self.stores = StoreCache(pd, transport, clock, self._scope, streams_per_store=streams_per_store)
         self.sender = RegionRequestSender(self.region_cache, self.stores, random, pd.cluster_id)
-        self.lock_resolver = LockResolver(pd, self.region_cache, self.sender)
+        self.lock_resolver = LockResolver(pd, self.region_cache, self.sender, clock, self._background)
         self._context = ClientContext(
             pd, self.region_cache, self.sender, self.lock_resolver, self._background, self._heart_beats, clock, random
         )
