@@ -14,7 +14,7 @@ from core_py.sim.loop import run_virtual
 from protos.kvproto import deadlock_pb2
 from protos.kvproto import kvrpcpb_pb2 as pb
 from tests.integration.test_region_splits import Latency, SlowDisk
-from tests.support.cluster_checks import leader, store_of, whole
+from tests.support.cluster_checks import leader, store_of, until, whole
 from tests.support.storage_cluster import PD_ADDRESS, storage_cluster
 from tests.support.store_rpc import StoreRpc, with_store
 from tikv_py.client.errors import WriteConflictError
@@ -36,6 +36,20 @@ def locking(start_ts: int, wait_ms: int, key: bytes = KEY, **fields: Any) -> pb.
 
 def releasing(start_ts: int, key: bytes = KEY) -> pb.PessimisticRollbackRequest:
     return pb.PessimisticRollbackRequest(start_version=start_ts, for_update_ts=start_ts, keys=[key])
+
+
+async def commit(rpc: StoreRpc, start_ts: int, commit_ts: int) -> None:
+    """Of a transaction that has KEY locked."""
+    write = pb.PrewriteRequest(
+        primary_lock=KEY,
+        start_version=start_ts,
+        for_update_ts=start_ts,
+        lock_ttl=3000,
+        pessimistic_actions=[pb.PrewriteRequest.DO_PESSIMISTIC_CHECK],
+    )
+    write.mutations.add(op=pb.Put, key=KEY, value=b"v")
+    await rpc.call("KvPrewrite", write)
+    await rpc.commit(KEY, start_ts, commit_ts)
 
 
 class Line:
@@ -83,14 +97,8 @@ def test_a_commit_wakes_one_with_the_conflict_and_the_others_after_the_delay() -
             line = Line(rpc, group)
             for start_ts in (HOLDER + 2, HOLDER + 1):
                 await line.join(locking(start_ts, 0))
-            write = pb.PrewriteRequest(
-                primary_lock=KEY, start_version=HOLDER, for_update_ts=HOLDER, lock_ttl=3000,
-                pessimistic_actions=[pb.PrewriteRequest.DO_PESSIMISTIC_CHECK],
-            )  # fmt: skip
-            write.mutations.add(op=pb.Put, key=KEY, value=b"v")
-            await rpc.call("KvPrewrite", write)
             began = now()
-            await rpc.commit(KEY, HOLDER, HOLDER + 9)
+            await commit(rpc, HOLDER, HOLDER + 9)
             await asyncio.sleep(0.005)
             assert line.answered == [HOLDER + 1]
         assert line.answered == [HOLDER + 1, HOLDER + 2]
@@ -134,7 +142,15 @@ def test_a_request_that_takes_its_lock_in_spite_of_conflicts_is_resumed_by_the_s
         (result,) = line.answers[HOLDER + 1].results
         assert result.type == pb.LockResultNormal
         assert not result.existence
-        several = locking(HOLDER + 2, -1, wake_up_mode=pb.WakeUpModeForceLock)
+
+        async with asyncio.TaskGroup() as group:
+            line = Line(rpc, group)
+            await line.join(locking(HOLDER + 2, 0, wake_up_mode=pb.WakeUpModeForceLock))
+            await commit(rpc, HOLDER + 1, HOLDER + 9)
+        (result,) = line.answers[HOLDER + 2].results
+        assert (result.type, result.value, result.existence) == (pb.LockResultLockedWithConflict, b"v", True)
+        assert result.locked_with_conflict_ts == HOLDER + 9
+        several = locking(HOLDER + 3, -1, wake_up_mode=pb.WakeUpModeForceLock)
         several.mutations.add(op=pb.PessimisticLock, key=b"k2")
         refused = await rpc.call("KvPessimisticLock", several)
         assert "of one key" in refused.errors[0].abort
@@ -146,7 +162,7 @@ def test_a_request_that_takes_its_lock_in_spite_of_conflicts_is_resumed_by_the_s
 def test_a_lock_only_of_what_exists_must_ask_for_the_value() -> None:
     async def body(rpc: StoreRpc) -> None:
         refused = await rpc.call("KvPessimisticLock", locking(HOLDER, -1, lock_only_if_exists=True))
-        assert "return_values" in refused.errors[0].abort
+        assert "only if it exists" in refused.errors[0].abort
         answer = await rpc.call("KvPessimisticLock", locking(HOLDER, -1, lock_only_if_exists=True, return_values=True))
         assert list(answer.not_founds) == [True]
         assert rpc.data()["lock"] == []
@@ -175,8 +191,7 @@ def test_waiters_of_a_region_that_is_led_elsewhere_are_told_so() -> None:
         if not peer.is_leader:
             node, theirs = await leader(rpc.cluster, KEY)
             admin.transfer_leader(store_of(node), theirs, peer.meta())
-        while not peer.can_read_locally():
-            await asyncio.sleep(0.05)
+        await until(lambda: "" if peer.can_read_locally() else "it does not", "the first store leads")
         assert not (await rpc.call("KvPessimisticLock", locking(HOLDER, -1))).HasField("region_error")
         async with asyncio.TaskGroup() as group:
             line = Line(rpc, group)
