@@ -59,6 +59,8 @@ class NodeServices:
         self.access = access
         self._max_ts = max_ts
         self.waiting = LockWaiting(clock, store.fail, config.pessimistic_txn.wait_settings())
+        metrics.lock_waiting.queues.labels("waiters").set_function(lambda: len(self.waiting))
+        metrics.lock_waiting.queues.labels("keys").set_function(self.waiting.keys)
         self.waiting.on_wait_ended = metrics.lock_waiting.lifetime.observe
         storage, unified = config.storage, config.readpool.unified
         self.flow = FlowController(clock, storage.flow_control, metrics.flow.throttle_time.observe)
