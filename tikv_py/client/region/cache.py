@@ -16,7 +16,8 @@ from core_py.runtime.tasks import TaskScope
 from protos.kvproto import metapb_pb2
 from tikv_py.client.pd.client import PdClient, RegionInfo
 from tikv_py.client.region.backoff import PD_RPC, REGION_MISS, Backoffer
-from tikv_py.client.region.regions import KeyCodec, Region, RegionMap, first_voter
+from tikv_py.client.region.regions import KeyCodec, Region, RegionMap
+from tikv_py.client.rpc.stats import RegionCacheStats
 
 SCAN_BATCH = 128
 KeyRange = tuple[bytes, bytes]
@@ -28,6 +29,7 @@ class RegionCache:
     def __init__(self, pd: PdClient, scope: TaskScope, codec: KeyCodec) -> None:
         self._pd, self._scope, self.codec = pd, scope, codec
         self._map = RegionMap()
+        self.stats = RegionCacheStats()
         self._loading: dict[tuple[str, bytes, bytes], asyncio.Task[list[Region] | DbError]] = {}
 
     # ---- finding ----
@@ -183,11 +185,12 @@ class RegionCache:
         """Take in a region learnt elsewhere (a split's answer)."""
         return self._take(RegionInfo(meta, leader))
 
-    def invalidate(self, region: Region) -> None:
-        """Forget this version of a region."""
+    def invalidate(self, region: Region, reason: str = "asked") -> None:
+        """Forget this version of a region; the reason is counted."""
         known = self._map.get(region.id)
         if known is not None and known.same_epoch(region):
             self._map.remove(region.id)
+            self.stats.invalidations[reason] += 1
 
     def on_epoch_not_match(self, region: Region, current: Sequence[metapb_pb2.Region]) -> bool:
         """Take in what a store says stands in the region's place; False when the store itself is behind."""
@@ -211,16 +214,6 @@ class RegionCache:
                 return True
         self.invalidate(region)
         return False
-
-    def next_peer(self, region: Region) -> metapb_pb2.Peer:
-        """Believe in the peer after the present leader, because that one did not answer as one."""
-        peers = [peer for peer in region.meta.peers if not peer.is_witness]
-        if not peers:
-            return first_voter(region.meta)
-        at = next((number for number, peer in enumerate(peers) if peer.id == region.leader.id), -1)
-        chosen = peers[(at + 1) % len(peers)]
-        self._map.set_leader(region, chosen)
-        return chosen
 
     def check_invariants(self) -> None:
         """For tests."""
