@@ -17,9 +17,10 @@ from protos.kvproto import pdpb_pb2
 from tests.integration.test_gc import are_equal, data, leads, write_versions
 from tests.integration.test_storage_cluster import eventually, three_replicas, txn_client
 from tests.support.storage_cluster import StorageCluster, storage_cluster
-from tikv_py.client.errors import TxnClientError
+from tikv_py.client.errors import GcTooEarly, TxnClientError
 from tikv_py.client.region.sender import with_region_retries
 from tikv_py.client.txn.client import TxnClient
+from tikv_py.client.txn.gc import SafePointInFuture
 from tikv_py.engine.port import CF_LOCK, CF_WRITE
 from tikv_py.gc.config import GcConfig
 from tikv_py.server.config import TikvConfig
@@ -167,5 +168,52 @@ def test_without_a_life_time_nothing_moves() -> None:
         await asyncio.sleep(60.0)
         assert (await client.pd.get_gc_state()).txn_safe_point == 0
         assert len(data(cluster, CF_WRITE)[0]) == 5
+
+    run(body, replace(SETTINGS, gc=replace(SETTINGS.gc, life_time=Seconds(0.0))))
+
+
+def test_a_client_collects_when_it_wants_to() -> None:
+    async def body(cluster: StorageCluster, client: TxnClient) -> None:
+        await write_versions(client, [b"a"], 5)
+        await client.split_region([b"m"])
+        dead_ts = await client.timestamp()
+        for key in (b"b", b"x"):
+            await prewrite(client, b"b", key, dead_ts)
+        old = await client.begin()
+        assert await old.get(b"a") == b"4vvv"
+        old.put(b"a", b"too late")
+        safe_point = await client.timestamp()
+        with pytest.raises(SafePointInFuture):
+            await client.gc(safe_point + (60_000 << 18))
+        assert await client.gc(safe_point) == safe_point
+        assert not any(data(cluster, CF_LOCK))
+        with pytest.raises(GcTooEarly, match=f"start ts is {old.start_ts}, txn safe point is {safe_point}"):
+            await old.commit()
+        with pytest.raises(GcTooEarly):
+            await client.snapshot(old.start_ts).get(b"a")
+
+        async def shrunk() -> bool:
+            return are_equal(cluster) and all(len(one) == 1 for one in data(cluster, CF_WRITE))
+
+        await eventually(shrunk, "one version")
+
+    run(body, replace(SETTINGS, gc=replace(SETTINGS.gc, life_time=Seconds(0.0))))
+
+
+def test_another_client_hears_of_the_safe_point_within_ten_seconds() -> None:
+    async def body(cluster: StorageCluster, client: TxnClient) -> None:
+        for node in cluster.nodes:
+            assert node.server is not None
+            node.server.fail.configure("gc_before_remove", "return(not yet)")
+        await write_versions(client, [b"a"], 2)
+        read_ts = await client.timestamp()
+        async with await txn_client(cluster) as other:
+            assert await other.snapshot(read_ts).get(b"a") == b"1vvv"
+            await client.pd.advance_txn_safe_point(read_ts + 1)
+            await asyncio.sleep(10.0)
+            await other.snapshot(read_ts + 1).get(b"a")  # asks PD in the background
+            await asyncio.sleep(1.0)
+            with pytest.raises(GcTooEarly):
+                await other.snapshot(read_ts).get(b"a")
 
     run(body, replace(SETTINGS, gc=replace(SETTINGS.gc, life_time=Seconds(0.0))))

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from tikv_py.client.errors import TxnClosed, UndeterminedError
+from tikv_py.client.errors import GcTooEarly, TxnClosed, UndeterminedError
 from tikv_py.client.txn.committer import CommitPlan, TwoPhaseCommitter
 from tikv_py.client.txn.context import ClientContext
 from tikv_py.client.txn.heartbeat import HeartBeat
@@ -216,6 +216,7 @@ class Transaction:
         if not len(self.buffer):
             self._locks.release_all()
             return 0
+        await self._check_safe_point()
         plan = CommitPlan(
             start_ts=self.start_ts,
             primary=choose_primary(mutations, self._locks.primary),
@@ -234,6 +235,14 @@ class Transaction:
             self._locks.stop()
             raise
         return self.commit_ts
+
+    async def _check_safe_point(self) -> None:
+        """Raise GcTooEarly, and give locks back, when the transaction has outlived the GC life time."""
+        try:
+            self._context.safe_point.check(self.start_ts)
+        except GcTooEarly:
+            await self.rollback()
+            raise
 
     async def rollback(self) -> None:
         """Forget the writes and give locks back (in the background). Allowed after the end."""
