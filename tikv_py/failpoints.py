@@ -49,6 +49,7 @@ SERVER: dict[str, Point] = {
     "pd_command": waiting("a command of PD is to be obeyed; return ignores it"),
     "split_before_ids": waiting("a split is to ask PD for ids; return makes that fail"),
     "split_before_propose": waiting("a split has its ids and is to be proposed; return makes it fail"),
+    "gc_driver_before_locks": waiting("the txn safe point is advanced, no lock of before it is settled yet"),
     "gc_before_remove": waiting("a batch of old versions is to be removed; return makes it wait and try again"),
     "destroy_range_begin": waiting("an UnsafeDestroyRange begins; return answers ServerIsBusy"),
     "bootstrap_prepared": waiting("the first region is on disk, PD does not know it"),

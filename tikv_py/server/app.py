@@ -23,7 +23,9 @@ from tikv_py.coprocessor.service import CoprocessorService
 from tikv_py.deadlock.detector import DeadlockDetector
 from tikv_py.engine.port import Engine
 from tikv_py.failpoints import POINTS
-from tikv_py.raftstore.router import RaftRouter
+from tikv_py.gc.driver import GcDriver
+from tikv_py.gc.region_calls import RegionCalls
+from tikv_py.raftstore.router import RaftRouter, StoreCalls
 from tikv_py.raftstore.store import Store
 from tikv_py.server.bootstrap import bootstrap_cluster, identify
 from tikv_py.server.config import TikvConfig
@@ -93,6 +95,7 @@ class TikvServer:
         self.pd_worker: PdWorker | None = None
         self.max_ts: MaxTsWorker | None = None
         self.safe_ts: SafeTsWorker | None = None
+        self.gc_driver: GcDriver | None = None
         self._workers: list[Worker] = []
         self._addresses: dict[int, str] = {}
         self.address = ""
@@ -191,8 +194,10 @@ class TikvServer:
             self._workers.append(ttl)
             starts.append(ttl.start)
         gc = GcWorker(store, self.pd, services.scheduler.latches, config.gc, metrics.gc, failed)
-        self._workers.append(gc)
-        starts.append(gc.start)
+        calls = RegionCalls(self.pd, StoreCalls(ports.transport, self._address_of), ports.clock)
+        driver = self.gc_driver = GcDriver(store, self.pd, calls, config.gc, failed)
+        self._workers += [gc, driver]
+        starts += [gc.start, driver.start]
         return services, gc, starts
 
     def _meta(self, store_id: int) -> metapb_pb2.Store:
