@@ -94,13 +94,16 @@ class PessimisticLockRolledBack(TxnError):
 
 
 class LockTypeNotMatch(TxnError):
-    """A pessimistic lock was asked for where the transaction has prewritten already."""
+    """The transaction's own lock is of the wrong kind: prewritten where it asks to lock, or the other way round."""
 
     code = "KV:Storage:LockTypeNotMatch"
 
-    def __init__(self, user_key: bytes, start_ts: int) -> None:
-        super().__init__(f"transaction {start_ts} has prewritten key {user_key.hex()} and cannot lock it any more")
-        self.user_key, self.start_ts = user_key, start_ts
+    def __init__(self, user_key: bytes, start_ts: int, *, pessimistic: bool) -> None:
+        has = "locked" if pessimistic else "prewritten"
+        super().__init__(
+            f"transaction {start_ts} has {has} key {user_key.hex()}, which this request does not allow for"
+        )
+        self.user_key, self.start_ts, self.pessimistic = user_key, start_ts, pessimistic
 
 
 class LockIfExistsFailed(TxnError):

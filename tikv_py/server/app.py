@@ -20,6 +20,7 @@ from core_py.runtime.log import get_logger
 from protos.kvproto import metapb_pb2
 from tikv_py.client.pd.client import PdClient
 from tikv_py.coprocessor.service import CoprocessorService
+from tikv_py.deadlock.detector import DeadlockDetector
 from tikv_py.engine.port import Engine
 from tikv_py.failpoints import POINTS
 from tikv_py.raftstore.router import RaftRouter
@@ -97,10 +98,41 @@ class TikvServer:
     async def start(self) -> None:
         """Come up. Raises StorageError, ConfigError, PdError."""
         ports, config = self._ports, self.config
-        reserved = config.storage.reserve_space
         await self.pd.connect()
         store_id = await identify(ports.kv_db, self.pd)
-        store = self.store = Store(
+        store = self.store = self._make_store(store_id)
+        services, gc, start_workers = self._make_workers(store)
+        coprocessor = CoprocessorService(
+            services.access, ports.workers, self._metrics, ports.clock, max_tasks=config.coprocessor.max_tasks
+        )
+        deadlocks = DeadlockDetector(
+            store,
+            self.pd,
+            services.waiting,
+            ports.transport,
+            self._address_of,
+            self._metrics.lock_waiting,
+            self._on_failure,
+        )
+        self._workers.append(deadlocks)
+        served = [*services.services(coprocessor.commands()), deadlocks.service()]
+        self._listener = await ports.transport.serve(config.server.addr, served)
+        self.address = config.server.advertise_addr or self._listener.address
+        meta = self._meta(store_id)
+        await bootstrap_cluster(ports.kv_db, self.pd, meta, self.fail)
+        await self.pd.put_store(meta)
+        assert self._disk is not None
+        await self._disk.start()
+        await gc.refresh()
+        await store.start()
+        for start in [*start_workers, deadlocks.start]:
+            start()
+        get_logger().info("store is serving", store=store_id, address=self.address, cluster=self.pd.cluster_id)
+
+    def _make_store(self, store_id: int) -> Store:
+        ports, config = self._ports, self.config
+        reserved = config.storage.reserve_space
+        store = Store(
             store_id,
             ports.raft_db,
             ports.kv_db,
@@ -122,22 +154,7 @@ class TikvServer:
             fail=self.fail,
             on_full=self._metrics.channel_full.labels("raft").inc,
         )
-        services, gc, start_workers = self._make_workers(store)
-        coprocessor = CoprocessorService(
-            services.access, ports.workers, self._metrics, ports.clock, max_tasks=config.coprocessor.max_tasks
-        )
-        self._listener = await ports.transport.serve(config.server.addr, services.services(coprocessor.commands()))
-        self.address = config.server.advertise_addr or self._listener.address
-        meta = self._meta(store_id)
-        await bootstrap_cluster(ports.kv_db, self.pd, meta, self.fail)
-        await self.pd.put_store(meta)
-        assert self._disk is not None
-        await self._disk.start()
-        await gc.refresh()
-        await store.start()
-        for start in start_workers:
-            start()
-        get_logger().info("store is serving", store=store_id, address=self.address, cluster=self.pd.cluster_id)
+        return store
 
     def _make_workers(self, store: Store) -> tuple[NodeServices, GcWorker, list[Callable[[], None]]]:
         """What runs beside the store's loop, and how each of it is started once the loop runs. Stopped in reverse order."""

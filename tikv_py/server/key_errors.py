@@ -7,8 +7,10 @@ from typing import Any
 from google.protobuf.message import Message
 
 from protos.kvproto import kvrpcpb_pb2 as pb
+from tikv_py.deadlock.wire import deadlock_of
 from tikv_py.mvcc import errors
 from tikv_py.mvcc.lock import Lock, LockType
+from tikv_py.txn.waiting.errors import DeadlockFound, LockWaitEnded
 
 _OPS = {LockType.PUT: pb.Put, LockType.DELETE: pb.Del, LockType.LOCK: pb.Lock, LockType.PESSIMISTIC: pb.PessimisticLock}
 
@@ -36,6 +38,10 @@ def key_error(error: errors.TxnError) -> pb.KeyError:
         out.locked.CopyFrom(lock_info(error.user_key, error.lock))
         if error.resolve_unconditionally:
             out.locked.lock_ttl = 0
+        if isinstance(error, LockWaitEnded):
+            out.locked.duration_to_last_update_ms = error.held_ms
+    elif isinstance(error, DeadlockFound):
+        out.deadlock.CopyFrom(deadlock_of(error.cycle))
     elif isinstance(error, errors.WriteConflict):
         _write_conflict(out, error)
     elif isinstance(error, errors.AlreadyExist):

@@ -1,4 +1,4 @@
-"""Transactional writes: prewrite, commit, rollbacks, pessimistic locks, status checks, lock resolving.
+"""Transactional writes: prewrite, commit, rollbacks, status checks, lock resolving.
 
 Handlers translate: protobuf in, a decision over `tikv_py.mvcc.actions`, protobuf out. Key errors are answers; region errors are
 raised and put into the response by the dispatcher.
@@ -13,10 +13,7 @@ from typing import Any
 
 from core_py.region_errors import MaxTimestampNotSynced, ServerIsBusy
 from protos.kvproto import kvrpcpb_pb2 as pb
-from tikv_py.engine.port import CF_LOCK
 from tikv_py.gc.late import check_not_collected
-from tikv_py.mvcc import keys
-from tikv_py.mvcc.actions import pessimistic_lock
 from tikv_py.mvcc.actions.check_secondary_locks import check_secondary_lock
 from tikv_py.mvcc.actions.check_txn_status import TxnStatus, TxnStatusRequest, check_txn_status
 from tikv_py.mvcc.actions.cleanup import cleanup
@@ -33,15 +30,14 @@ from tikv_py.mvcc.actions.prewrite import (
 )
 from tikv_py.mvcc.actions.prewrite_request import Prewritten, prewrite_all
 from tikv_py.mvcc.errors import Committed, TxnError
-from tikv_py.mvcc.lock import Lock
 from tikv_py.mvcc.reader import MvccReader
 from tikv_py.mvcc.txn import MvccTxn
-from tikv_py.raftstore.disk_space import FINISHES, FREES
+from tikv_py.raftstore.disk_space import FREES
 from tikv_py.server.key_errors import key_error, lock_info
-from tikv_py.server.kv_read import clamp
 from tikv_py.server.max_ts_worker import MaxTsWorker
+from tikv_py.server.region_locks import locks_of
 from tikv_py.txn.context import RegionAccess
-from tikv_py.txn.scheduler import Scheduler, WaitPolicy
+from tikv_py.txn.scheduler import Scheduler
 
 RESOLVE_BATCH = 256
 
@@ -153,83 +149,6 @@ class KvWriteService:
             return pb.CleanupResponse(error=key_error(error))
         return pb.CleanupResponse()
 
-    async def pessimistic_lock(self, request: pb.PessimisticLockRequest) -> pb.PessimisticLockResponse:
-        """KvPessimisticLock, waiting for foreign locks within the request's limit."""
-        fail = self._fail
-        if fail.armed and (reason := await fail.reach("kv_pessimistic_lock")) is not None:
-            raise ServerIsBusy(f"failpoint: {reason}")
-        props = pessimistic_lock.LockProps(
-            request.primary_lock,
-            request.start_version,
-            request.for_update_ts or request.start_version,
-            request.lock_ttl,
-            request.min_commit_ts,
-            lock_only_if_exists=request.lock_only_if_exists,
-        )
-
-        def decide(txn: MvccTxn, reader: MvccReader) -> list[bytes | None]:
-            check_not_collected(self._access.store, request.start_version)
-            values = []
-            for mutation in request.mutations:
-                not_exist = mutation.assertion == pb.NotExist
-                locked = pessimistic_lock.acquire(txn, reader, props, mutation.key, should_not_exist=not_exist)
-                values.append(locked.value)
-            return values
-
-        user_keys = [mutation.key for mutation in request.mutations]
-        policy = WaitPolicy(request.wait_timeout)
-        force = request.wake_up_mode == pb.WakeUpModeForceLock
-        try:
-            values = await self._scheduler.run_waiting(
-                request.context, user_keys, request.start_version, decide, policy
-            )
-        except TxnError as error:
-            response = pb.PessimisticLockResponse(errors=[key_error(error)])
-            if force:
-                response.results.add(type=pb.LockResultFailed)
-            return response
-        return _locked_response(request, values, force=force)
-
-    async def pessimistic_rollback(self, request: pb.PessimisticRollbackRequest) -> pb.PessimisticRollbackResponse:
-        """KVPessimisticRollback; without keys, of all the transaction's locks in the region."""
-        fail = self._fail
-        if fail.armed and (reason := await fail.reach("kv_pessimistic_rollback")) is not None:
-            raise ServerIsBusy(f"failpoint: {reason}")
-        user_keys = list(request.keys)
-        if not user_keys:
-            user_keys = [
-                key
-                for key, lock in await self._locks_of(request.context, {request.start_version})
-                if lock.is_pessimistic
-            ]
-
-        def decide(txn: MvccTxn, reader: MvccReader) -> None:
-            for key in user_keys:
-                pessimistic_lock.rollback(txn, reader, key, request.for_update_ts)
-
-        await self._scheduler.run(request.context, user_keys, request.start_version, decide, disk_full_opt=FREES)
-        return pb.PessimisticRollbackResponse()
-
-    async def heart_beat(self, request: pb.TxnHeartBeatRequest) -> pb.TxnHeartBeatResponse:
-        """KvTxnHeartBeat."""
-        fail = self._fail
-        if fail.armed and (reason := await fail.reach("kv_txn_heart_beat")) is not None:
-            raise ServerIsBusy(f"failpoint: {reason}")
-        primary = request.primary_lock
-        try:
-            ttl_ms = await self._scheduler.run(
-                request.context,
-                [primary],
-                request.start_version,
-                lambda txn, reader: pessimistic_lock.heart_beat(
-                    txn, reader, primary, request.advise_lock_ttl, request.min_commit_ts
-                ),
-                disk_full_opt=FINISHES,
-            )
-        except TxnError as error:
-            return pb.TxnHeartBeatResponse(error=key_error(error))
-        return pb.TxnHeartBeatResponse(lock_ttl=ttl_ms)
-
     async def check_txn_status(self, request: pb.CheckTxnStatusRequest) -> pb.CheckTxnStatusResponse:
         """KvCheckTxnStatus."""
         fail = self._fail
@@ -292,7 +211,7 @@ class KvWriteService:
                 await self._resolve(request.context, list(request.keys), start_ts, outcomes[start_ts])
                 return pb.ResolveLockResponse()
             by_txn: dict[int, list[bytes]] = {}
-            for key, lock in await self._locks_of(request.context, set(outcomes)):
+            for key, lock in await locks_of(self._access, request.context, outcomes):
                 by_txn.setdefault(lock.start_ts, []).append(key)
             for start_ts in sorted(by_txn):
                 found = by_txn[start_ts]
@@ -316,17 +235,6 @@ class KvWriteService:
                     cleanup(txn, reader, key, 0, protect_rollback=False)
 
         await self._scheduler.run(context, user_keys, start_ts, decide, disk_full_opt=FREES)
-
-    async def _locks_of(self, context: pb.Context, start_timestamps: set[int]) -> list[tuple[bytes, Lock]]:
-        """(user key, lock) of the transactions' locks in the region."""
-        peer = await self._access.readable(context)
-        start, end = clamp(peer, b"", b"")
-        found = []
-        for key, data in self._engine.scan(CF_LOCK, start, end):
-            lock = Lock.from_bytes(data)
-            if lock.start_ts in start_timestamps:
-                found.append((keys.user_key(key), lock))
-        return found
 
 
 def _mutation(request: pb.PrewriteRequest, at: int) -> Mutation:
@@ -354,19 +262,3 @@ def _prewrite_props(request: pb.PrewriteRequest) -> PrewriteProps:
         assertion_level=AssertionLevel(int(request.assertion_level)),
         txn_source=request.context.txn_source,
     )
-
-
-def _locked_response(
-    request: pb.PessimisticLockRequest, values: list[bytes | None], *, force: bool
-) -> pb.PessimisticLockResponse:
-    response = pb.PessimisticLockResponse()
-    if force:
-        for value in values:
-            response.results.add(type=pb.LockResultNormal, value=value or b"", existence=value is not None)
-        return response
-    if request.return_values:
-        response.values.extend(value or b"" for value in values)
-        response.not_founds.extend(value is None for value in values)
-    elif request.check_existence:
-        response.not_founds.extend(value is None for value in values)
-    return response

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from core_py.codec import ts as tso
 from tikv_py.mvcc import keys
+from tikv_py.mvcc.actions.rollback_marks import mark_rollback_on
 from tikv_py.mvcc.errors import Committed, KeyIsLocked
 from tikv_py.mvcc.lock import Lock, LockType
 from tikv_py.mvcc.reader import CommitRecord, MvccReader, OverlappedWrite
@@ -35,7 +36,6 @@ def rollback_lock(
     lock: Lock,
     *,
     collapse: bool = True,
-    is_primary_of_pessimistic: bool = False,  # noqa: ARG001
 ) -> None:
     """Undo a prewrite or pessimistic lock of this transaction and leave a rollback record, protected on the primary.
 
@@ -56,31 +56,25 @@ def rollback_lock(
 
 
 def write_rollback(
-    txn: MvccTxn, reader: MvccReader, key: bytes, *, protected: bool, foreign_lock: Lock | None = None
-) -> None:
-    """Leave a rollback record where the transaction has neither lock nor record; nothing happens where it has a record.
-
-    `foreign_lock` is the lock that another transaction holds on the key.
-    """
-    record = reader.commit_record_or_overlap(key, txn.start_ts)
-    if not isinstance(record, CommitRecord):
-        _write_missing(txn, reader, key, record, protected=protected, foreign_lock=foreign_lock)
-
-
-def _write_missing(
     txn: MvccTxn,
     reader: MvccReader,
     key: bytes,
     overlapped: OverlappedWrite | None,
     *,
     protected: bool,
-    foreign_lock: Lock | None,
+    collapse: bool,
+    foreign_lock: Lock | None = None,
 ) -> None:
-    if not protected:
-        _collapse_previous(txn, reader, key)
-    elif overlapped is None and foreign_lock is not None:
-        _note_in_foreign_lock(txn, key, foreign_lock)
+    """Leave a rollback record where the transaction has neither a prewritten lock nor a record.
+
+    `overlapped` is the record in its place (see `MvccReader.commit_record_or_overlap`), `foreign_lock` the lock that another
+    transaction holds on the key; `collapse` deletes the unprotected rollback record right under it.
+    """
+    if protected and overlapped is None:
+        mark_rollback_on(txn, key, foreign_lock)
     _put_rollback(txn, key, overlapped, protected=protected)
+    if collapse:
+        _collapse_previous(txn, reader, key)
 
 
 def _put_rollback(txn: MvccTxn, key: bytes, overlapped: OverlappedWrite | None, *, protected: bool) -> None:
@@ -98,12 +92,6 @@ def _collapse_previous(txn: MvccTxn, reader: MvccReader, key: bytes) -> None:
         txn.delete_write(key, found[0])
 
 
-def _note_in_foreign_lock(txn: MvccTxn, key: bytes, lock: Lock) -> None:
-    """Only a commit_ts that the store calculated itself can be a start_ts, and it is not below min_commit_ts."""
-    if lock.use_async_commit and lock.min_commit_ts <= txn.start_ts and txn.start_ts not in lock.rollback_ts:
-        txn.put_lock(key, replace(lock, rollback_ts=(*lock.rollback_ts, txn.start_ts)))
-
-
 def cleanup(txn: MvccTxn, reader: MvccReader, user_key: bytes, current_ts: int, *, protect_rollback: bool) -> None:
     """Roll back one key: always when `current_ts` is 0, else only when the lock has expired.
 
@@ -119,6 +107,7 @@ def cleanup(txn: MvccTxn, reader: MvccReader, user_key: bytes, current_ts: int, 
         return
     record = reader.commit_record_or_overlap(key, txn.start_ts)
     if not isinstance(record, CommitRecord):
-        _write_missing(txn, reader, key, record, protected=protect_rollback, foreign_lock=lock)
+        protected = protect_rollback
+        write_rollback(txn, reader, key, record, protected=protected, collapse=not protected, foreign_lock=lock)
     elif record.committed:
         raise Committed(user_key, txn.start_ts, record.commit_ts)

@@ -84,7 +84,7 @@ def acquire(
     if lock.start_ts != props.start_ts:
         raise KeyIsLocked(user_key, lock)
     if not lock.is_pessimistic:
-        raise LockTypeNotMatch(user_key, props.start_ts)
+        raise LockTypeNotMatch(user_key, props.start_ts, pessimistic=False)
     return _lock_again(txn, reader, props, user_key, lock, should_not_exist=should_not_exist)
 
 

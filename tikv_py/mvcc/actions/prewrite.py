@@ -21,9 +21,11 @@ from tikv_py.mvcc.errors import (
     AssertionFailed,
     CommitTsTooLarge,
     KeyIsLocked,
+    LockTypeNotMatch,
     PessimisticLockNotFound,
     WriteConflict,
 )
+from tikv_py.mvcc.last_change import UNKNOWN, LastChange, last_change_above
 from tikv_py.mvcc.lock import Lock, LockType
 from tikv_py.mvcc.reader import MvccReader
 from tikv_py.mvcc.txn import MvccTxn
@@ -120,7 +122,7 @@ def prewrite(txn: MvccTxn, reader: MvccReader, props: PrewriteProps, mutation: M
     """Lock one key for the transaction; returns the least timestamp it can commit at, 0 without async or one-phase commit.
 
     0 although it was asked for: the key had been prewritten without. Raises KeyIsLocked, WriteConflict, AlreadyExist,
-    AssertionFailed, PessimisticLockNotFound, CommitTsTooLarge (then the key is prewritten for two phases).
+    AssertionFailed, PessimisticLockNotFound, LockTypeNotMatch, CommitTsTooLarge (then the key is prewritten for two phases).
     """
     key = keys.data_key(mutation.user_key)
     lock = reader.load_lock(key)
@@ -139,8 +141,18 @@ def prewrite(txn: MvccTxn, reader: MvccReader, props: PrewriteProps, mutation: M
     if mutation.assertion is not Assertion.NONE:
         _check_assertion(reader, key, props, mutation, looked=looked)
     if mutation.op is MutationOp.CHECK_NOT_EXISTS:
-        return max(props.fast.max_ts, props.start_ts) + 1 if props.fast is not None else 0
-    return _write_lock(txn, key, props, mutation, own_pessimistic)
+        return max(props.min_commit_ts, props.start_ts + 1) if props.fast is not None else 0
+    change = UNKNOWN
+    if mutation.op is MutationOp.LOCK:
+        change = _last_change(reader, key, own_pessimistic)
+    return _write_lock(txn, key, props, mutation, own_pessimistic, change)
+
+
+def _last_change(reader: MvccReader, key: bytes, own: Lock | None) -> LastChange:
+    """What a LOCK record will carry; a pessimistic lock knows it already. Other records are changes themselves."""
+    if own is not None:
+        return LastChange(own.last_change_ts, own.versions_to_last_change)
+    return last_change_above(reader, key, reader.seek_write(key, TS_MAX))
 
 
 def _check_lock(lock: Lock, props: PrewriteProps, mutation: Mutation) -> Lock | None:
@@ -150,12 +162,14 @@ def _check_lock(lock: Lock, props: PrewriteProps, mutation: Mutation) -> Lock | 
             raise PessimisticLockNotFound(
                 mutation.user_key, props.start_ts, f"transaction {lock.start_ts} holds the key now"
             )
-        # A pessimistic transaction that did not lock this key before must not wait for an optimistic one's owner forever:
-        # it resolves a pessimistic lock of a finished transaction at once.
-        unconditional = props.is_pessimistic and lock.is_pessimistic and lock.for_update_ts < props.for_update_ts
+        # A pessimistic transaction locks rows and unique keys beforehand, and other index keys only here. The row's lock keeps
+        # everybody else off them, so the owner of a lock found on one of them has ended: the client need not wait for it.
+        unconditional = props.is_pessimistic and mutation.pessimistic_action is PessimisticAction.SKIP
         raise KeyIsLocked(mutation.user_key, lock, resolve_unconditionally=unconditional)
     if not lock.is_pessimistic:
         return None
+    if not props.is_pessimistic:
+        raise LockTypeNotMatch(mutation.user_key, props.start_ts, pessimistic=True)
     expected = mutation.expected_for_update_ts
     if expected and lock.for_update_ts != expected:
         raise PessimisticLockNotFound(
@@ -167,11 +181,12 @@ def _check_lock(lock: Lock, props: PrewriteProps, mutation: Mutation) -> Lock | 
 def _amend_lost_lock(reader: MvccReader, key: bytes, props: PrewriteProps, mutation: Mutation) -> None:
     """A pessimistic lock was lost (a leader change before it was replicated): go on only when nothing happened since.
 
-    The oldest moment the lock can have been taken at is the transaction's start, unless the client knows better.
+    The lock was taken at the transaction's start or later, so nothing since the start is nothing since the lock. That the client
+    may know the lock's for_update_ts does not help: a commit whose timestamp a store has calculated may lie below it, and yet
+    have come after the lock was lost.
     """
-    since = mutation.expected_for_update_ts or props.start_ts
     found = reader.seek_write(key, TS_MAX)
-    if found is not None and found[0] >= since:
+    if found is not None and found[0] >= props.start_ts:
         raise PessimisticLockNotFound(mutation.user_key, props.start_ts, f"a record at {found[0]} is newer")
 
 
@@ -237,14 +252,18 @@ def _check_assertion(reader: MvccReader, key: bytes, props: PrewriteProps, mutat
     level = props.assertion_level
     if level is AssertionLevel.OFF or (level is AssertionLevel.FAST and not looked):
         return
-    found = reader.get_data_write(key, TS_MAX)
+    found = reader.newest_change(key, TS_MAX)
     must_exist = mutation.assertion is Assertion.EXIST
-    if (found is not None) != must_exist:
+    if (found is not None and found[1].write_type is WriteType.PUT) != must_exist:
+        if not looked:
+            _check_newer(reader, key, props, mutation)  # a rollback or a conflict explains the failure better
         existing = (0, 0) if found is None else (found[1].start_ts, found[0])
         raise AssertionFailed(mutation.user_key, props.start_ts, must_exist=must_exist, existing=existing)
 
 
-def _write_lock(txn: MvccTxn, key: bytes, props: PrewriteProps, mutation: Mutation, own: Lock | None) -> int:
+def _write_lock(
+    txn: MvccTxn, key: bytes, props: PrewriteProps, mutation: Mutation, own: Lock | None, change: LastChange
+) -> int:
     short_value: bytes | None = None
     lock_type = _LOCK_TYPES[mutation.op]
     if lock_type is LockType.PUT:
@@ -264,13 +283,13 @@ def _write_lock(txn: MvccTxn, key: bytes, props: PrewriteProps, mutation: Mutati
         props.start_ts,
         max(props.lock_ttl_ms, own.ttl_ms if own else 0),
         short_value,
-        for_update_ts=props.for_update_ts,
+        for_update_ts=max(props.for_update_ts, own.for_update_ts if own else 0),
         txn_size=props.txn_size,
         min_commit_ts=least or wanted,
         use_async_commit=fast is not None and fast.secondaries is not None,
         secondaries=_secondaries(fast, props, mutation),
-        last_change_ts=own.last_change_ts if own else 0,
-        versions_to_last_change=own.versions_to_last_change if own else 0,
+        last_change_ts=change.ts,
+        versions_to_last_change=change.versions,
         txn_source=props.txn_source,
     )
     if fast is None:

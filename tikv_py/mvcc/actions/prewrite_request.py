@@ -46,16 +46,19 @@ def prewrite_all(txn: MvccTxn, reader: MvccReader, props: PrewriteProps, mutatio
     for mutation in mutations:
         try:
             least = prewrite(txn, reader, props, mutation)
-        except KeyIsLocked as error:
-            locked.append(error)
-        except CommitTsTooLarge:
-            props, commit_ts = _fall_back(txn, props), 0
+        except (KeyIsLocked, CommitTsTooLarge, WriteConflict, PessimisticLockNotFound) as error:
+            if committed_ts := _committed_before(reader, props, mutation):
+                txn.clear()
+                return _answer(wished is not None and wished.one_pc, wished is not None, committed_ts)
+            if isinstance(error, KeyIsLocked):
+                locked.append(error)
+            elif isinstance(error, CommitTsTooLarge):
+                props, commit_ts = _fall_back(txn, props), 0
+            else:
+                txn.clear()
+                return _refused(error)
         except AssertionFailed as error:
             assertion = assertion or error  # anything else says more about the cause
-        except (WriteConflict, PessimisticLockNotFound) as error:
-            done = _committed_before(reader, props, mutation)
-            txn.clear()
-            return _answer(wished is not None and wished.one_pc, wished is not None, done) if done else _refused(error)
         except TxnError as error:
             txn.clear()
             return _refused(error)
