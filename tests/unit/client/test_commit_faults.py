@@ -95,7 +95,7 @@ FAULTS: dict[str, tuple[bool, Callable[[], Any]]] = {
     "answer lost": (True, lambda: LOST),
     "connection broken before": (False, broken),
     "connection broken after": (True, broken),
-    "undetermined, not done": (False, lambda: UndeterminedResult("lost")),
+    "undetermined, not done": (False, lambda: UndeterminedResult(2)),
     "busy": (False, lambda: ServerIsBusy("full")),
 }
 
