@@ -7,6 +7,8 @@ Refusals of a transaction rule (kvrpcpb.KeyError) become `TxnClientError` classe
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from core_py.errors import DbError, RetryClass
 from core_py.region_errors import RegionError
 from protos.kvproto import kvrpcpb_pb2
@@ -189,6 +191,21 @@ class TxnAborted(TxnClientError):
     mysql_code = 8002
 
 
+class GcTooEarly(TxnClientError):
+    """The timestamp is behind the GC safe point: versions it needs may be gone. Begin a new transaction."""
+
+    code = "KV:Storage:GcTooEarly"
+    mysql_code = 9006
+
+    TEXT: ClassVar[str] = "GC life time is shorter than transaction duration"
+    """How the refusal begins, whoever says it: a store, whose answers have no field for it, or this client."""
+
+    @classmethod
+    def at(cls, start_ts: int, safe_point: int) -> GcTooEarly:
+        """For a transaction or snapshot of `start_ts`."""
+        return cls(f"{cls.TEXT}, transaction start ts is {start_ts}, txn safe point is {safe_point}")
+
+
 class TxnRetryable(TxnClientError):
     """The store asks to start the transaction again."""
 
@@ -278,6 +295,8 @@ def from_key_error(error: kvrpcpb_pb2.KeyError) -> TxnClientError:
         return TxnAborted(
             f"the lock on key {error.txn_lock_not_found.key.hex()} is gone: rolled back by another client"
         )
+    if error.abort.startswith(GcTooEarly.TEXT):
+        return GcTooEarly(error.abort)
     if error.abort:
         return TxnAborted(error.abort)
     return TxnRetryable(error.retryable or str(error).strip() or "refused without a reason")

@@ -1,12 +1,15 @@
-"""Runs a test of the client over a memory cluster whose storage is the real MVCC actions."""
+"""Runs a test of the client over the memory cluster, twice: with its own storage, and with one of the stores' MVCC actions."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from core_py.sim.clock import LoopClock
 from core_py.sim.loop import run_virtual
 from tests.unit.client.async_storage import AsyncStorage
 from tikv_py.client.testing.cluster import MemoryCluster
+from tikv_py.client.testing.storage import MemoryStorage
+from tikv_py.client.testing.store import Storage
 from tikv_py.client.txn.client import DEFAULTS, TxnClient
 from tikv_py.client.txn.transaction import TxnOptions
 
@@ -22,10 +25,10 @@ def with_cluster(
 ) -> None:
     """Run a test on virtual time with a connected client; both are closed afterwards."""
 
-    async def body() -> None:
-        cluster = MemoryCluster(AsyncStorage(), stores)
+    async def body(storage: Storage) -> None:
+        cluster = MemoryCluster(storage, stores)
         await cluster.start(batch=batch)
-        client = await cluster.client()
+        client = await cluster.txn_client()
         client.defaults = defaults
         try:
             await test(cluster, client)
@@ -33,4 +36,5 @@ def with_cluster(
             await client.close()
             await cluster.stop()
 
-    run_virtual(body())
+    for storage in (MemoryStorage(LoopClock()), AsyncStorage()):
+        run_virtual(body(storage))

@@ -9,12 +9,13 @@ from typing import Any
 
 from core_py.codec import memcomparable
 from protos.kvproto import kvrpcpb_pb2 as pb
+from tikv_py.client.testing import table
 from tikv_py.engine.memory import MemoryEngine
 from tikv_py.engine.port import CF_LOCK
 from tikv_py.mvcc import keys
 from tikv_py.mvcc.actions import check_secondary_locks, check_txn_status, cleanup, commit, pessimistic_lock, prewrite
 from tikv_py.mvcc.errors import KeyIsLocked, TxnError
-from tikv_py.mvcc.lock import Lock
+from tikv_py.mvcc.lock import Lock, LockType
 from tikv_py.mvcc.reader import MvccReader, snapshot_get
 from tikv_py.mvcc.scanner import ScanRequest, scan
 from tikv_py.mvcc.txn import MvccTxn
@@ -59,6 +60,22 @@ class MvccStorage:
 
     def locks(self) -> dict[bytes, Lock]:
         return {keys.user_key(key): Lock.from_bytes(data) for key, data in self.engine.scan(CF_LOCK, b"", b"")}
+
+    def place_lock(self, user_key: bytes, lock: table.Lock) -> None:
+        """Put a lock there as it is."""
+        stored = Lock(
+            LockType.PUT,
+            lock.primary,
+            lock.start_ts,
+            lock.ttl_ms,
+            lock.value,
+            min_commit_ts=lock.min_commit_ts,
+            use_async_commit=lock.use_async_commit,
+            secondaries=lock.secondaries,
+        )
+        batch = self.engine.batch()
+        batch.put(CF_LOCK, keys.data_key(user_key), stored.to_bytes())
+        self.engine.write(batch)
 
     # ---- reads ----
 
@@ -251,7 +268,7 @@ class MvccStorage:
         for mutation in request.mutations:
             absent = mutation.assertion == pb.NotExist
             try:
-                value = pessimistic_lock.acquire(txn, reader, props, mutation.key, should_not_exist=absent)
+                value = pessimistic_lock.acquire(txn, reader, props, mutation.key, should_not_exist=absent).value
             except TxnError as error:
                 response.errors.append(key_error(error))
                 return response

@@ -12,10 +12,8 @@ from protos.kvproto import kvrpcpb_pb2
 from tests.unit.client.clusters import with_cluster
 from tikv_py.client.errors import KeyExistsError, LockNotFree, LockWaitTimeout, WriteConflictError
 from tikv_py.client.testing.cluster import MemoryCluster
+from tikv_py.client.testing.table import Lock
 from tikv_py.client.txn.client import TxnClient
-from tikv_py.engine.port import CF_LOCK
-from tikv_py.mvcc import keys
-from tikv_py.mvcc.lock import Lock, LockType
 
 A, B, Z = b"a", b"b", b"z"
 
@@ -105,7 +103,7 @@ def test_heart_beat_keeps_a_long_transaction_alive() -> None:
 
 def test_dead_owners_lock_is_taken_over() -> None:
     async def body(cluster: MemoryCluster, client: TxnClient) -> None:
-        dead = await cluster.client("dead")
+        dead = await cluster.txn_client("dead")
         owner = await dead.begin(pessimistic=True)
         await owner.lock_keys([A, B])
         await dead.close()
@@ -154,9 +152,7 @@ def test_commit_without_writes_releases_locks() -> None:
 
 
 def plant(cluster: MemoryCluster, key: bytes, lock: Lock) -> None:
-    batch = cluster.storage.engine.batch()
-    batch.put(CF_LOCK, keys.data_key(key), lock.to_bytes())
-    cluster.storage.engine.write(batch)
+    cluster.storage.place_lock(key, lock)
 
 
 @pytest.mark.parametrize("complete", [True, False])
@@ -165,7 +161,7 @@ def test_async_commit_owner_is_decided_by_its_secondaries(complete: bool) -> Non
         cluster.split(b"m")
         start_ts = await client.timestamp()
         low = Lock(
-            LockType.PUT,
+            kvrpcpb_pb2.Put,
             A,
             start_ts,
             1000,
@@ -176,10 +172,12 @@ def test_async_commit_owner_is_decided_by_its_secondaries(complete: bool) -> Non
         )
         plant(cluster, A, low)
         plant(
-            cluster, B, Lock(LockType.PUT, A, start_ts, 1000, b"v", min_commit_ts=start_ts + 9, use_async_commit=True)
+            cluster,
+            B,
+            Lock(kvrpcpb_pb2.Put, A, start_ts, 1000, b"v", min_commit_ts=start_ts + 9, use_async_commit=True),
         )
         if complete:
-            far = Lock(LockType.PUT, A, start_ts, 1000, b"v", min_commit_ts=start_ts + 7, use_async_commit=True)
+            far = Lock(kvrpcpb_pb2.Put, A, start_ts, 1000, b"v", min_commit_ts=start_ts + 7, use_async_commit=True)
             plant(cluster, Z, far)
         await asyncio.sleep(3)
         want = b"v" if complete else None
@@ -200,7 +198,7 @@ def test_async_commit_owner_that_fell_back() -> None:
             cluster,
             A,
             Lock(
-                LockType.PUT,
+                kvrpcpb_pb2.Put,
                 A,
                 start_ts,
                 1000,
@@ -210,7 +208,7 @@ def test_async_commit_owner_that_fell_back() -> None:
                 secondaries=(B,),
             ),
         )
-        plant(cluster, B, Lock(LockType.PUT, A, start_ts, 1000, b"v"))
+        plant(cluster, B, Lock(kvrpcpb_pb2.Put, A, start_ts, 1000, b"v"))
         await asyncio.sleep(3)
         assert await read(client, B) is None
         assert await read(client, A) is None
@@ -222,7 +220,7 @@ def test_async_commit_owner_that_fell_back() -> None:
 def test_lock_without_a_trace_on_its_primary() -> None:
     async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         start_ts = await client.timestamp()
-        plant(cluster, B, Lock(LockType.PUT, A, start_ts, 3000, b"v"))
+        plant(cluster, B, Lock(kvrpcpb_pb2.Put, A, start_ts, 3000, b"v"))
         began = asyncio.get_running_loop().time()
         assert await read(client, B) is None
         assert 2.5 < asyncio.get_running_loop().time() - began < 5

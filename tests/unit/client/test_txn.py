@@ -209,7 +209,7 @@ def test_checkpoints_take_writes_back() -> None:
 
 async def crash_after(cluster: MemoryCluster, method: str, **pairs: str) -> None:
     """A client that goes away as soon as `method` was answered, leaving its locks."""
-    crashed = await cluster.client("crashing")
+    crashed = await cluster.txn_client("crashing")
     crashed.defaults = TWO_PHASES
     txn = await crashed.begin()
     for key, value in pairs.items():
@@ -352,9 +352,8 @@ def test_rolled_back_by_another_client() -> None:
     async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         def roll_back(_store: Any, name: str, request: Any) -> None:
             if name == "KvCommit":
-                cluster.storage._KvBatchRollback(
-                    kvrpcpb_pb2.BatchRollbackRequest(start_version=request.start_version, keys=request.keys)
-                )
+                undo = kvrpcpb_pb2.BatchRollbackRequest(start_version=request.start_version, keys=request.keys)
+                cluster.storage.run("KvBatchRollback", undo, (b"", b""))
 
         cluster.before.append(roll_back)
         txn = await client.begin()
@@ -368,7 +367,7 @@ def test_rolled_back_by_another_client() -> None:
 def test_reader_pushes_a_slow_commit_and_it_takes_a_newer_timestamp() -> None:
     async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         await put(client, a="old")
-        reader = await cluster.client("reader")
+        reader = await cluster.txn_client("reader")
         seen: list[bytes | None] = []
         gate = asyncio.Event()
         original = client.pd.timestamp

@@ -21,6 +21,7 @@ _METHODS = {
     "GetPrevRegion": "_get_prev_region",
     "GetRegionByID": "_get_region_by_id",
     "ScanRegions": "_scan_regions",
+    "BatchScanRegions": "_batch_scan_regions",
     "GetStore": "_get_store",
     "GetAllStores": "_get_all_stores",
     "AllocID": "_alloc_id",
@@ -44,6 +45,7 @@ class MemoryPd:
         self.tso_count_error = 0
         self.header_error: dict[str, pdpb_pb2.Error] = {}
         self.bootstrapped = True
+        self.has_batch_scan = True
         self.heartbeats: list[pdpb_pb2.RegionHeartbeatRequest] = []
         self._listeners: list[Any] = []
 
@@ -137,6 +139,16 @@ class MemoryPd:
             if len(response.regions) == request.limit:
                 break
         return response
+
+    def _batch_scan_regions(self, request: Any) -> pdpb_pb2.BatchScanRegionsResponse:
+        if not self.has_batch_scan:
+            raise StatusError("UNIMPLEMENTED", "unknown method BatchScanRegions")
+        found: dict[int, Any] = {}
+        for part in request.ranges:
+            one = pdpb_pb2.ScanRegionsRequest(start_key=part.start_key, end_key=part.end_key)
+            found.update((item.region.id, item) for item in self._scan_regions(one).regions)
+        kept = list(found.values())
+        return pdpb_pb2.BatchScanRegionsResponse(regions=kept[: request.limit] if request.limit else kept)
 
     def _get_store(self, request: Any) -> pdpb_pb2.GetStoreResponse:
         store = self.topology.stores.get(request.store_id)

@@ -8,32 +8,40 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from core_py.codec import memcomparable
 from core_py.ports import CallContext, Service, methods_of
-from core_py.region_errors import EpochNotMatch, NotLeader, RegionError, RegionNotFound
+from core_py.region_errors import DataIsNotReady, EpochNotMatch, KeyNotInRegion, NotLeader, RegionError, RegionNotFound
 from core_py.runtime.tasks import TaskScope
-from protos.kvproto import tikvpb_pb2
+from protos.grpc_health import health_pb2
+from protos.kvproto import kvrpcpb_pb2, tikvpb_pb2
 from tikv_py.client.rpc.methods import BATCH_FIELDS
 from tikv_py.client.testing.faults import Delay, Lost
 
 if TYPE_CHECKING:
     from tikv_py.client.testing.cluster import MemoryCluster
 
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 TIKV = tikvpb_pb2.DESCRIPTOR.services_by_name["Tikv"]
 METHODS = methods_of(TIKV)
 BY_FIELD = {field: name for name, field in BATCH_FIELDS.items()}
+READS = ("KvGet", "KvBatchGet", "KvScan", "KvScanLock")
 ANSWERS_AHEAD = 64  # answers of one connection that wait to be sent
 
 
 @dataclass(frozen=True, slots=True)
 class LockWait:
-    """Not answered yet: `key` is locked. Run the command again when it is released, at the latest at `deadline` (loop time)."""
+    """Not answered yet: a key is locked. The command runs again when locks go; after `seconds` it is answered with `refusal`.
 
-    key: bytes
-    deadline: float
+    `done` is called once for every wait, whatever ends it.
+    """
+
+    seconds: float
+    refusal: Any
+    done: Callable[[], None]
 
 
 class Storage(Protocol):
@@ -52,6 +60,10 @@ class MemoryStore:
         self.calls: Counter[str] = Counter()
         self.batch_sizes: list[int] = []
         self.wrong_answers = False
+        self.slow_score = 0
+        """Told with every batch of answers, unless 0."""
+        self.transport_load = 0
+        self.serving = True
         self._listener: Any = None
 
     async def start(self, *, batch: bool = True) -> None:
@@ -64,11 +76,21 @@ class MemoryStore:
         if batch:
             handlers["BatchCommands"] = self._batch
         transport = self.cluster.network.transport(f"kv{self.id}")
-        self._listener = await transport.serve(self.address, [Service(TIKV, handlers)])
+        self._listener = await transport.serve(
+            self.address, [Service(TIKV, handlers), Service(HEALTH, {"Check": self._check})]
+        )
 
     async def stop(self) -> None:
         """Stop listening; running calls end."""
         await self._listener.stop(0)
+
+    async def _check(self, _request: Any, _context: CallContext) -> Any:
+        self.calls["Check"] += 1
+        status = health_pb2.HealthCheckResponse
+        return status(status=status.SERVING if self.serving else status.NOT_SERVING)
+
+    def _feedback(self) -> kvrpcpb_pb2.HealthFeedback:
+        return kvrpcpb_pb2.HealthFeedback(store_id=self.id, slow_score=self.slow_score)
 
     def _unary(self, name: str) -> Any:
         async def call(request: Any, _context: CallContext) -> Any:
@@ -79,13 +101,17 @@ class MemoryStore:
 
     async def _finish(self, made: Any, name: str, request: Any) -> Any:
         """The answer in the end; None when it is lost."""
-        while isinstance(made, Delay | LockWait):
-            if isinstance(made, Delay):
-                await asyncio.sleep(made.seconds)
-                made = self._run(name, request)
-            else:
-                await self.cluster.lock_released(made.key, made.deadline)
-                made = self._run(name, request)
+        if isinstance(made, Delay):
+            await asyncio.sleep(made.seconds)
+            made = self._run(name, request)
+        now = asyncio.get_running_loop().time()
+        deadline = now + made.seconds if isinstance(made, LockWait) else 0.0
+        while isinstance(made, LockWait):
+            try:
+                released = await self.cluster.locks_released(deadline)
+            finally:
+                made.done()
+            made = self._run(name, request) if released else made.refusal
         return None if isinstance(made, Lost) else made
 
     # ---- many commands on one stream ----
@@ -114,7 +140,7 @@ class MemoryStore:
     async def _read_batches(self, requests: AsyncIterator[Any], answers: asyncio.Queue[Any], scope: TaskScope) -> None:
         async for batch in requests:
             self.batch_sizes.append(len(batch.requests))
-            answer = tikvpb_pb2.BatchCommandsResponse()
+            answer = self._answers()
             for request_id, command in reversed(list(zip(batch.request_ids, batch.requests, strict=True))):
                 field = command.WhichOneof("cmd")
                 name, request = BY_FIELD[field], getattr(command, field)
@@ -130,9 +156,15 @@ class MemoryStore:
     async def _answer_later(self, made: Any, name: str, request: Any, request_id: int, answers: Any) -> None:
         done = await self._finish(made, name, request)
         if done is not None:
-            answer = tikvpb_pb2.BatchCommandsResponse()
+            answer = self._answers()
             self._add(answer, request_id, BATCH_FIELDS[name], done)
             await answers.put(answer)
+
+    def _answers(self) -> Any:
+        answer = tikvpb_pb2.BatchCommandsResponse(transport_layer_load=self.transport_load)
+        if self.slow_score:
+            answer.health_feedback.CopyFrom(self._feedback())
+        return answer
 
     def _add(self, answer: Any, request_id: int, field: str, made: Any) -> None:
         if self.wrong_answers:
@@ -147,6 +179,8 @@ class MemoryStore:
         """The response, or what it has to wait for. Raises what hooks raise."""
         self.calls[name] += 1
         self.cluster.requests.append((name, request))
+        if name == "GetHealthFeedback":
+            return kvrpcpb_pb2.GetHealthFeedbackResponse(health_feedback=self._feedback())
         outcome = None
         for hook in list(self.cluster.before):
             outcome = outcome or hook(self, name, request)
@@ -161,7 +195,7 @@ class MemoryStore:
         return response
 
     def _run(self, name: str, request: Any) -> Any:
-        error = self._check_region(request.context)
+        error = self._check_region(request.context) or self._check_keys(name, request)
         if error is not None:
             return self._refuse(name, error)
         region = self.cluster.topology.regions[request.context.region_id].meta
@@ -171,7 +205,8 @@ class MemoryStore:
             response = self.cluster.storage.run(name, request, (region.start_key, region.end_key))
         if isinstance(response, LockWait):
             return response
-        self.cluster.wake_waiters()
+        if name not in READS:
+            self.cluster.wake_waiters()
         for hook in list(self.cluster.after):
             if isinstance(outcome := hook(self, name, request), Delay | Lost):
                 return outcome
@@ -181,10 +216,37 @@ class MemoryStore:
         region = self.cluster.topology.regions.get(context.region_id)
         if region is None or all(peer.store_id != self.id for peer in region.meta.peers):
             return RegionNotFound(context.region_id)
-        if region.leader_store != self.id and not context.replica_read:
+        if region.leader_store != self.id and not context.replica_read and not context.stale_read:
             return NotLeader(context.region_id, region.leader if self.cluster.tell_leader else None)
         if context.region_epoch.version != region.meta.region_epoch.version:
             current = sorted((r.meta for r in self.cluster.topology.regions.values()), key=lambda meta: meta.start_key)
             near = [meta for meta in current if meta.id == region.meta.id or meta.id > 1000]
             return EpochNotMatch("epoch not match", tuple(near))
         return None
+
+    def _check_keys(self, name: str, request: Any) -> RegionError | None:
+        """Every key of a command must be the region's; ranges are cut to it."""
+        region = self.cluster.topology.regions[request.context.region_id].meta
+        if request.context.stale_read and request.version > self.cluster.safe_ts():
+            return DataIsNotReady(region.id, request.context.peer.id, self.cluster.safe_ts())
+        for key in _keys_of(request):
+            place = key if name.startswith("Raw") or name == "SplitRegion" else memcomparable.encode(key)
+            if place < region.start_key or (region.end_key and place >= region.end_key):
+                return KeyNotInRegion(place, region)
+        return None
+
+
+def _keys_of(request: Any) -> Iterable[bytes]:
+    """The single keys a command is about."""
+    fields = request.DESCRIPTOR.fields_by_name
+    if "keys" in fields:
+        yield from request.keys
+    if "key" in fields:
+        yield request.key
+    for many in ("mutations", "pairs"):
+        if many in fields:
+            yield from (one.key for one in getattr(request, many))
+    if request.DESCRIPTOR.name == "CheckTxnStatusRequest":
+        yield request.primary_key
+    if request.DESCRIPTOR.name == "TxnHeartBeatRequest":
+        yield request.primary_lock

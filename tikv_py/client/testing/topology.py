@@ -58,3 +58,15 @@ class Topology:
         old.meta.region_epoch.version += 1
         made = self.regions[left.id] = PlacedRegion(left, old.leader_store)
         return made
+
+    def merge(self, key: bytes) -> None:
+        """Merge the region that holds a physical key into the one after it, which keeps its id."""
+        gone = self.holding(key)
+        ordered = self.ordered()
+        at = ordered.index(gone)
+        if at + 1 == len(ordered):
+            raise ValueError("the last region has none after it to merge into")
+        into = ordered[at + 1].meta
+        into.start_key = gone.meta.start_key
+        into.region_epoch.version = max(into.region_epoch.version, gone.meta.region_epoch.version) + 1
+        del self.regions[gone.meta.id]
