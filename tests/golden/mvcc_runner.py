@@ -19,12 +19,21 @@ from tikv_py.mvcc.actions.check_secondary_locks import check_secondary_lock
 from tikv_py.mvcc.actions.check_txn_status import TxnStatusRequest, check_txn_status
 from tikv_py.mvcc.actions.cleanup import cleanup
 from tikv_py.mvcc.actions.commit import commit
-from tikv_py.mvcc.actions.prewrite import Assertion, Mutation, MutationOp, PessimisticAction, PrewriteProps, prewrite
+from tikv_py.mvcc.actions.gc import VersionGc
+from tikv_py.mvcc.actions.prewrite import (
+    Assertion,
+    AssertionLevel,
+    Mutation,
+    MutationOp,
+    PessimisticAction,
+    PrewriteProps,
+    prewrite,
+)
 from tikv_py.mvcc.errors import TxnError
-from tikv_py.mvcc.lock import Lock
+from tikv_py.mvcc.lock import Lock, LockType
 from tikv_py.mvcc.reader import MvccReader, snapshot_get
 from tikv_py.mvcc.txn import MvccTxn
-from tikv_py.mvcc.write import Write
+from tikv_py.mvcc.write import SHORT_VALUE_MAX, Write, WriteType
 
 T = TypeVar("T")
 
@@ -79,7 +88,7 @@ class MvccScript:
             min_commit_ts=stamp(args["min"]) if "min" in args else 0,
             for_update_ts=stamp(args["for_update"]) if "for_update" in args else 0,
             is_pessimistic="for_update" in args,
-            check_assertions="assert" in args,
+            assertion_level=AssertionLevel.STRICT,
         )
         mutation = Mutation(
             MutationOp[args.get("op", "put").upper()],
@@ -109,13 +118,24 @@ class MvccScript:
     def do_lock(self, args: dict[str, str], flags: set[str]) -> str:
         start_ts = stamp(args["start"])
         props = pessimistic_lock.LockProps(
-            args["primary"].encode(), start_ts, stamp(args["for_update"]), int(args.get("ttl", "10"))
+            args.get("primary", "k").encode(),
+            start_ts,
+            stamp(args["for_update"]),
+            int(args.get("ttl", "10")),
+            min_commit_ts=stamp(args["min"]) if "min" in args else 0,
+            need_value="no-value" not in flags,
+            need_existence="existence" in flags,
+            lock_only_if_exists="only-if-exists" in flags,
+            allow_lock_with_conflict="force" in flags,
         )
         key, missing = args["key"].encode(), "not-exist" in flags
-        value = self._write(
+        locked = self._write(
             start_ts, lambda txn, reader: pessimistic_lock.acquire(txn, reader, props, key, should_not_exist=missing)
         )
-        return f"value {value!r}"
+        text = f"value {locked.value!r}" if props.need_value or locked.conflict_ts else "locked"
+        text += f" exists={locked.exists}" if props.need_existence else ""
+        text += f" conflict={show_ts(locked.conflict_ts)}" if locked.conflict_ts else ""
+        return text + ("" if locked.locked else " not locked")
 
     def do_pessimistic_rollback(self, args: dict[str, str], flags: set[str]) -> str:
         key, for_update = args["key"].encode(), stamp(args["for_update"])
@@ -123,8 +143,11 @@ class MvccScript:
         return "ok"
 
     def do_heart_beat(self, args: dict[str, str], flags: set[str]) -> str:
-        key, ttl = args["key"].encode(), int(args["ttl"])
-        return f"ttl {self._write(stamp(args['start']), lambda txn, r: pessimistic_lock.heart_beat(txn, r, key, ttl))}"
+        key, ttl, minimum = args["key"].encode(), int(args["ttl"]), stamp(args["min"]) if "min" in args else 0
+        ttl = self._write(
+            stamp(args["start"]), lambda txn, reader: pessimistic_lock.heart_beat(txn, reader, key, ttl, minimum)
+        )
+        return f"ttl {ttl}"
 
     def do_status(self, args: dict[str, str], flags: set[str]) -> str:
         request = TxnStatusRequest(
@@ -165,29 +188,113 @@ class MvccScript:
             for i in items
         )
 
+    def do_gc(self, args: dict[str, str], flags: set[str]) -> str:
+        collector = VersionGc(stamp(args["safe_point"]))
+        batch = self.engine.batch()
+        for pair in self.engine.items(CF_WRITE):
+            for change in collector.feed(*pair):
+                batch.delete(change.cf, change.key)
+        for change in collector.finish():
+            batch.delete(change.cf, change.key)
+        self.engine.write(batch)
+        return f"deleted {collector.deleted_versions}"
+
+    def do_reset(self, args: dict[str, str], flags: set[str]) -> str:
+        self.engine = MemoryEngine()
+        return "ok"
+
+    def do_put_lock(self, args: dict[str, str], flags: set[str]) -> str:
+        """A lock as it may lie there, whichever command left it."""
+        value = args.get("value", "").encode() * int(args.get("times", "1"))
+        long = len(value) > SHORT_VALUE_MAX
+        kind = LockType[args.get("type", "put").upper()]
+        lock = Lock(
+            kind,
+            args.get("primary", args["key"]).encode(),
+            stamp(args["start"]),
+            int(args.get("ttl", "10")),
+            value if kind is LockType.PUT and not long else None,
+            for_update_ts=stamp(args["for_update"]) if "for_update" in args else 0,
+            min_commit_ts=stamp(args["min"]) if "min" in args else 0,
+            use_async_commit="async" in flags,
+            locked_with_conflict="forced" in flags,
+            generation=int(args.get("generation", "0")),
+        )
+        batch = self.engine.batch()
+        key = keys.data_key(args["key"].encode())
+        batch.put(CF_LOCK, key, lock.to_bytes())
+        if long:
+            batch.put(CF_DEFAULT, keys.versioned(key, lock.start_ts), value)
+        self.engine.write(batch)
+        return "ok"
+
+    def do_put_write(self, args: dict[str, str], flags: set[str]) -> str:
+        """A write record as it may lie there; without `commit` a rollback."""
+        start_ts = stamp(args["start"])
+        value = args.get("value", "").encode() * int(args.get("times", "1"))
+        long = len(value) > SHORT_VALUE_MAX
+        kind = WriteType[args.get("type", "put").upper()]
+        commit_ts = stamp(args["commit"]) if "commit" in args else start_ts
+        write = Write(
+            kind,
+            start_ts,
+            value if kind is WriteType.PUT and not long else None,
+            "overlapped" in flags,
+            stamp(args["fence"]) if "fence" in args else None,
+            stamp(args["last"]) if "last" in args else 0,
+            int(args.get("versions", "0")),
+        )
+        if kind is WriteType.ROLLBACK:
+            write = Write.rollback(start_ts, protected="protected" in flags)
+        batch = self.engine.batch()
+        key = keys.data_key(args["key"].encode())
+        batch.put(CF_WRITE, keys.versioned(key, commit_ts), write.to_bytes())
+        if long:
+            batch.put(CF_DEFAULT, keys.versioned(key, start_ts), value)
+        self.engine.write(batch)
+        return "ok"
+
     def do_dump(self, args: dict[str, str], flags: set[str]) -> str:
-        lines = []
-        for key, data in self.engine.items(CF_LOCK):
-            lock = Lock.from_bytes(data)
-            extra = f" for_update={show_ts(lock.for_update_ts)}" if lock.for_update_ts else ""
-            extra += f" min_commit={show_ts(lock.min_commit_ts)}" if lock.min_commit_ts else ""
-            name = keys.user_key(key).decode()
-            lines.append(
-                f"lock {name}: {lock.lock_type.name} start={show_ts(lock.start_ts)} primary={lock.primary.decode()}{extra}"
-            )
-        for key, data in self.engine.items(CF_WRITE):
-            data_key, commit_ts = keys.split_version(key)
-            write = Write.from_bytes(data)
-            extra = (
-                " protected" if write.is_protected else "" if write.short_value is None else f" {write.short_value!r}"
-            )
-            extra += f" overlapped fence={show_ts(write.gc_fence or 0)}" if write.has_overlapped_rollback else ""
-            name = f"{keys.user_key(data_key).decode()}@{show_ts(commit_ts)}"
-            lines.append(f"write {name}: {write.write_type.name} start={show_ts(write.start_ts)}{extra}")
-        for key, data in self.engine.items(CF_DEFAULT):
-            data_key, start_ts = keys.split_version(key)
-            lines.append(f"default {keys.user_key(data_key).decode()}@{show_ts(start_ts)}: {len(data)} bytes")
-        return "\n".join(lines) or "empty"
+        return "\n".join(dump(self.engine)) or "empty"
+
+
+def show_lock(lock: Lock) -> str:
+    extra = f" for_update={show_ts(lock.for_update_ts)}" if lock.for_update_ts else ""
+    extra += f" min_commit={show_ts(lock.min_commit_ts)}" if lock.min_commit_ts else ""
+    extra += " async" if lock.use_async_commit else ""
+    extra += f" rollbacks={','.join(map(show_ts, lock.rollback_ts))}" if lock.rollback_ts else ""
+    extra += " forced" if lock.locked_with_conflict else ""
+    extra += f" generation={lock.generation}" if lock.generation else ""
+    extra += show_last_change(lock)
+    return f"{lock.lock_type.name} start={show_ts(lock.start_ts)} primary={lock.primary.decode()}{extra}"
+
+
+def show_write(write: Write) -> str:
+    extra = " protected" if write.is_protected else "" if write.short_value is None else f" {write.short_value!r}"
+    extra += " overlapped" if write.has_overlapped_rollback else ""
+    extra += f" fence={show_ts(write.gc_fence)}" if write.gc_fence is not None else ""
+    return f"{write.write_type.name} start={show_ts(write.start_ts)}{extra}{show_last_change(write)}"
+
+
+def show_last_change(record: Lock | Write) -> str:
+    if record.last_change_ts:
+        return f" last_change={show_ts(record.last_change_ts)}/{record.versions_to_last_change}"
+    return " last_change=none" if record.versions_to_last_change else ""
+
+
+def dump(engine: MemoryEngine) -> list[str]:
+    """Everything in the families, a line each."""
+    lines = [
+        f"lock {keys.user_key(key).decode()}: {show_lock(Lock.from_bytes(data))}" for key, data in engine.items(CF_LOCK)
+    ]
+    for key, data in engine.items(CF_WRITE):
+        data_key, commit_ts = keys.split_version(key)
+        name = f"{keys.user_key(data_key).decode()}@{show_ts(commit_ts)}"
+        lines.append(f"write {name}: {show_write(Write.from_bytes(data))}")
+    for key, data in engine.items(CF_DEFAULT):
+        data_key, start_ts = keys.split_version(key)
+        lines.append(f"default {keys.user_key(data_key).decode()}@{show_ts(start_ts)}: {len(data)} bytes")
+    return lines
 
 
 def run_script(text: str) -> str:

@@ -110,7 +110,10 @@ class CoprocessorService:
             return coprocessor_pb2.Response(other_error=f"{error.code}: {error.message}")
         if self._fail.armed and (reason := await self._fail.reach("coprocessor_before_read")) is not None:
             raise ServerIsBusy(f"failpoint: {reason}")
-        peer = await self._access.readable(context, read_ts)
+        try:
+            peer = await self._access.readable(context, read_ts)
+        except KeyIsLocked as error:
+            return self._locked(error)
         wanted = [bounds for bounds in user_ranges if not bounds.end or bounds.start < bounds.end]
         ranges = _engine_ranges(peer, wanted)
         if ranges is None:
@@ -119,8 +122,7 @@ class CoprocessorService:
             try:
                 self._check_locks(ranges, read_ts, frozenset(context.resolved_locks))
             except KeyIsLocked as error:
-                self._metrics.cop_errors.labels("lock").inc()
-                return coprocessor_pb2.Response(locked=lock_info(error.user_key, error.lock))
+                return self._locked(error)
         streamed = not dag.scan.desc and len(ranges) <= STREAMED_RANGES
         view = self._engine.snapshot([Range(CF_WRITE, start, end) for start, end in ranges] if streamed else [])
         pairs = tuple((bounds.start, bounds.end) for bounds in wanted)
@@ -133,6 +135,10 @@ class CoprocessorService:
         self._rows.inc(records)
         result: coprocessor_pb2.Response = response
         return result
+
+    def _locked(self, error: KeyIsLocked) -> coprocessor_pb2.Response:
+        self._metrics.cop_errors.labels("lock").inc()
+        return coprocessor_pb2.Response(locked=lock_info(error.user_key, error.lock))
 
     @staticmethod
     def _count(peer: Peer, ranges: EngineRanges, records: int) -> None:
@@ -153,6 +159,8 @@ class CoprocessorService:
 
     def _check_locks(self, ranges: EngineRanges, read_ts: int, resolved: frozenset[int]) -> None:
         """Raise KeyIsLocked for the first lock that a read at `read_ts` must wait for."""
+        for start, end in ranges if len(self._access.concurrency) else ():
+            self._access.concurrency.check_range(start, end, read_ts, resolved)
         found = self._engine.scan(CF_LOCK, ranges[0][0], ranges[-1][1]) if ranges else []
         for key, data in found:
             if len(ranges) > 1 and not any(start <= key < end for start, end in ranges):

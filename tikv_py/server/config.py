@@ -8,8 +8,10 @@ from typing import ClassVar
 
 from core_py.runtime.config import ByteSize, Seconds
 from core_py.runtime.log import LogConfig
+from tikv_py.gc.config import GcConfig
 from tikv_py.raftstore.config import LoadSplitConfig, RaftstoreConfig, SnapshotSettings
 from tikv_py.raftstore.split_check import SplitLimits
+from tikv_py.txn.waiting.lock_waiting import WaitSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,29 @@ class ResolvedTsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PessimisticTxnConfig:
+    """`[pessimistic-txn]`: how long lock requests wait for locks here."""
+
+    IGNORED_KEYS: ClassVar[frozenset[str]] = frozenset({"pipelined", "in-memory"})
+
+    wait_for_lock_timeout: Seconds = Seconds(1.0)
+    """The longest wait of a request; clients that want to wait longer ask again."""
+    wake_up_delay_duration: Seconds = Seconds(0.02)
+    """How long a released key stays free for the waiter that was woken before the next one is."""
+
+    def validate(self) -> None:
+        """Raises ValueError for times that are none."""
+        if self.wait_for_lock_timeout <= 0:
+            raise ValueError("pessimistic-txn.wait-for-lock-timeout must be positive")
+        if self.wake_up_delay_duration <= 0:
+            raise ValueError("pessimistic-txn.wake-up-delay-duration must be positive")
+
+    def wait_settings(self) -> WaitSettings:
+        """For the queues of waiters."""
+        return WaitSettings(self.wait_for_lock_timeout, self.wake_up_delay_duration)
+
+
+@dataclass(frozen=True, slots=True)
 class DebugConfig:
     """`[debug]`: what a production store must not allow."""
 
@@ -157,7 +182,6 @@ class TikvConfig:
             "raft-engine",
             "readpool",
             "security",
-            "gc",
             "import",
             "backup",
             "quota",
@@ -171,6 +195,8 @@ class TikvConfig:
     coprocessor: CoprocessorConfig = field(default_factory=CoprocessorConfig)
     split: LoadSplitConfig = field(default_factory=LoadSplitConfig)
     resolved_ts: ResolvedTsConfig = field(default_factory=ResolvedTsConfig)
+    gc: GcConfig = field(default_factory=GcConfig)
+    pessimistic_txn: PessimisticTxnConfig = field(default_factory=PessimisticTxnConfig)
     log: LogConfig = field(default_factory=LogConfig)
     debug: DebugConfig = field(default_factory=DebugConfig)
 

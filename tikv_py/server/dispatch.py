@@ -21,7 +21,9 @@ from core_py.ports import Clock, StatusError
 from core_py.region_errors import RegionError, ServerIsBusy
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
+from tikv_py.mvcc.errors import TxnError
 from tikv_py.raftstore.apply import Applied
+from tikv_py.server.key_errors import refusal
 from tikv_py.server.metrics import StoreMetrics
 
 TASKS_MAX = 20_000  # commands running in tasks; more are answered ServerIsBusy
@@ -148,6 +150,8 @@ class Dispatcher:
         if isinstance(error, RegionError):
             response: Message = command.response(region_error=error.to_pb())
             return response
+        if isinstance(error, TxnError) and (refused := refusal(command.response, error)) is not None:
+            return refused
         for name in ("error", "other_error"):
             descriptor = command.response.DESCRIPTOR.fields_by_name.get(name)
             if descriptor is not None and descriptor.type == descriptor.TYPE_STRING:

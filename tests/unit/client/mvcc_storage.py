@@ -269,7 +269,7 @@ class MvccStorage:
         for mutation in request.mutations:
             absent = mutation.assertion == pb.NotExist
             try:
-                value = pessimistic_lock.acquire(txn, reader, props, mutation.key, should_not_exist=absent)
+                value = pessimistic_lock.acquire(txn, reader, props, mutation.key, should_not_exist=absent).value
             except TxnError as error:
                 response.errors.append(key_error(error))
                 return response

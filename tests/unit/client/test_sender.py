@@ -176,7 +176,7 @@ def test_budget_error_names_place_and_causes() -> None:
         text = str(caught.value)
         assert "region 2 epoch 1,1 store 1" in text
         assert text.count("queue is full") == 3
-        assert "serverBusy x" in text
+        assert "tikvServerBusy x" in text
         assert caught.value.mysql_code == 9003
         cluster.before.clear()
         for store in cluster.stores.values():
