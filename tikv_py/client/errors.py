@@ -142,10 +142,16 @@ class DeadlockError(TxnClientError):
     sqlstate = "40001"
 
     def __init__(self, deadlock: kvrpcpb_pb2.Deadlock) -> None:
+        chain = "; ".join(
+            f"{entry.txn} waits for {entry.wait_for_txn} on key {entry.key.hex()}" for entry in deadlock.wait_chain
+        )
         super().__init__(
             f"deadlock: key {deadlock.lock_key.hex()} is held by transaction {deadlock.lock_ts}, which waits for this one"
+            + (f" ({chain})" if chain else "")
         )
         self.deadlock = deadlock
+        self.chain = tuple((entry.txn, entry.wait_for_txn, entry.key) for entry in deadlock.wait_chain)
+        """Who waits (start_ts) for whom (start_ts) on which key, as far as the store tells."""
 
 
 class LockWaitTimeout(TxnClientError):
@@ -221,6 +227,10 @@ class CommitTsExpired(TxnClientError):
     code = "KV:Client:CommitTsExpired"
     retry = RetryClass.BACKOFF
 
+    def __init__(self, expired: kvrpcpb_pb2.CommitTsExpired) -> None:
+        super().__init__(f"commit at {expired.attempted_commit_ts} is below {expired.min_commit_ts}")
+        self.key, self.min_commit_ts = expired.key, expired.min_commit_ts
+
 
 class TxnNotFound(TxnClientError):
     """The primary carries no trace of the transaction (yet). Settled by the lock resolver."""
@@ -255,6 +265,13 @@ class TxnClosed(TxnClientError):
     code = "KV:Client:TxnClosed"
 
 
+def local_conflict(key: bytes, start_ts: int, commit_ts: int) -> kvrpcpb_pb2.WriteConflict:
+    """A conflict found by this client itself, in the form stores tell one."""
+    return kvrpcpb_pb2.WriteConflict(
+        start_ts=start_ts, conflict_commit_ts=commit_ts, key=key, reason=kvrpcpb_pb2.WriteConflict.Optimistic
+    )
+
+
 def from_key_error(error: kvrpcpb_pb2.KeyError) -> TxnClientError:
     """The typed form of a store's refusal."""
     if error.HasField("locked"):
@@ -266,8 +283,7 @@ def from_key_error(error: kvrpcpb_pb2.KeyError) -> TxnClientError:
     if error.HasField("deadlock"):
         return DeadlockError(error.deadlock)
     if error.HasField("commit_ts_expired"):
-        expired = error.commit_ts_expired
-        return CommitTsExpired(f"commit at {expired.attempted_commit_ts} is below {expired.min_commit_ts}")
+        return CommitTsExpired(error.commit_ts_expired)
     if error.HasField("txn_not_found"):
         missing = error.txn_not_found
         return TxnNotFound(f"transaction {missing.start_ts} is unknown on primary {missing.primary_key.hex()}")

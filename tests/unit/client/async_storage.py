@@ -65,8 +65,9 @@ class AsyncStorage(MvccStorage):
     def _KvPrewrite(self, request: Any) -> Any:
         wants = request.use_async_commit or request.try_one_pc
         if wants and (committed_ts := self._own_commit(request)):
-            field = "one_pc_commit_ts" if request.try_one_pc else "min_commit_ts"
-            return pb.PrewriteResponse(**{field: committed_ts})
+            if request.try_one_pc:
+                return pb.PrewriteResponse(one_pc_commit_ts=committed_ts)
+            return pb.PrewriteResponse(min_commit_ts=committed_ts)
         refused = self._check_constraints(request)
         if refused is not None:
             return refused
@@ -155,13 +156,13 @@ class AsyncStorage(MvccStorage):
                 try:
                     value = pessimistic_lock.acquire(
                         txn, reader, self._props(request, request.for_update_ts), mutation.key, should_not_exist=absent
-                    )
+                    ).value
                 except WriteConflict as conflict:
                     if request.wake_up_mode != pb.WakeUpModeForceLock:
                         raise
                     forced_ts = conflict.conflict_commit_ts
                     props = self._props(request, forced_ts)
-                    value = pessimistic_lock.acquire(txn, reader, props, mutation.key, should_not_exist=absent)
+                    value = pessimistic_lock.acquire(txn, reader, props, mutation.key, should_not_exist=absent).value
             except TxnError as error:
                 response.errors.append(key_error(error))
                 if request.wake_up_mode == pb.WakeUpModeForceLock:

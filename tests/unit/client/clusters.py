@@ -10,11 +10,18 @@ from tests.unit.client.async_storage import AsyncStorage
 from tikv_py.client.testing.cluster import MemoryCluster
 from tikv_py.client.testing.storage import MemoryStorage
 from tikv_py.client.testing.store import Storage
-from tikv_py.client.txn.client import TxnClient
+from tikv_py.client.txn.client import DEFAULTS, TxnClient
+from tikv_py.client.txn.transaction import TxnOptions
+
+TWO_PHASES = TxnOptions(try_one_pc=False, use_async_commit=False)
 
 
 def with_cluster(
-    test: Callable[[MemoryCluster, TxnClient], Awaitable[None]], *, batch: bool = True, stores: int = 3
+    test: Callable[[MemoryCluster, TxnClient], Awaitable[None]],
+    *,
+    batch: bool = True,
+    stores: int = 3,
+    defaults: TxnOptions = DEFAULTS,
 ) -> None:
     """Run a test on virtual time with a connected client; both are closed afterwards."""
 
@@ -22,6 +29,7 @@ def with_cluster(
         cluster = MemoryCluster(storage, stores)
         await cluster.start(batch=batch)
         client = await cluster.txn_client()
+        client.defaults = defaults
         try:
             await test(cluster, client)
         finally:

@@ -152,7 +152,7 @@ def test_grouping_and_splitting_by_region() -> None:
         cache, backoffer = client.region_cache, client.new_backoffer(1000)
         groups = await cache.group_keys_by_region([b"z", b"a", b"e", b"b", b"q"], backoffer)
         assert [keys for _, keys in groups] == [[b"a", b"b"], [b"e"], [b"q", b"z"]]
-        assert cluster.pd.calls["ScanRegions"] == 1
+        assert cluster.pd.calls["BatchScanRegions"] == 1
         ranges = [(b"a", b"b"), (b"c", b"i"), (b"j", b"k"), (b"o", b"")]
         split = await cache.split_ranges_by_region(ranges, backoffer)
         assert [part for _, part in split] == [

@@ -11,7 +11,7 @@ from core_py.codec.ts import TS_MAX
 from core_py.errors import DbError
 from core_py.region_errors import ServerIsBusy, StaleCommand
 from protos.kvproto import kvrpcpb_pb2
-from tests.unit.client.clusters import with_cluster
+from tests.unit.client.clusters import TWO_PHASES, with_cluster
 from tikv_py.client.errors import (
     EntryTooLarge,
     KeyExistsError,
@@ -49,7 +49,7 @@ def test_commit_then_read() -> None:
         assert await client.snapshot(await client.timestamp()).batch_get([A, Z, M]) == {A: b"1", Z: b"2"}
         assert not cluster.storage.locks()
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_commit_over_many_regions() -> None:
@@ -76,7 +76,7 @@ def test_commit_over_many_regions() -> None:
         commits = [request for name, request in cluster.requests if name == "KvCommit"]
         assert commits[0].keys[0] == b"k00"  # the primary first
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_split_between_locating_and_prewriting() -> None:
@@ -92,7 +92,7 @@ def test_split_between_locating_and_prewriting() -> None:
         assert await client.snapshot(await client.timestamp()).batch_get([A, B, Z]) == {A: b"1", B: b"2", Z: b"3"}
         assert not cluster.storage.locks()
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_split_between_prewrite_and_commit() -> None:
@@ -106,7 +106,7 @@ def test_split_between_prewrite_and_commit() -> None:
         assert await client.snapshot(await client.timestamp()).batch_get([A, Z]) == {A: b"1", Z: b"2"}
         assert not cluster.storage.locks()
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_optimistic_conflict() -> None:
@@ -127,7 +127,7 @@ def test_optimistic_conflict() -> None:
         assert await read(client, A) == b"1"
         assert await read(client, B) is None
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_run_in_transaction_retries_conflicts() -> None:
@@ -140,7 +140,7 @@ def test_run_in_transaction_retries_conflicts() -> None:
         await asyncio.gather(*(client.run_in_transaction(add, retries=50) for _ in range(8)))
         assert await read(client, A) == b"8"
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_insert_of_an_existing_key() -> None:
@@ -163,7 +163,7 @@ def test_insert_of_an_existing_key() -> None:
         await txn.commit()
         assert await read(client, A) == b"new"
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_scan_merges_own_writes() -> None:
@@ -184,7 +184,7 @@ def test_scan_merges_own_writes() -> None:
         assert await txn.batch_get([b"a", b"b", b"e"]) == {b"a": b"1", b"b": b"2"}
         await txn.rollback()
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_checkpoints_take_writes_back() -> None:
@@ -204,12 +204,13 @@ def test_checkpoints_take_writes_back() -> None:
         await txn.commit()
         assert await read(client, A) == b"1"
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 async def crash_after(cluster: MemoryCluster, method: str, **pairs: str) -> None:
     """A client that goes away as soon as `method` was answered, leaving its locks."""
     crashed = await cluster.txn_client("crashing")
+    crashed.defaults = TWO_PHASES
     txn = await crashed.begin()
     for key, value in pairs.items():
         txn.put(key.encode(), value.encode())
@@ -222,7 +223,7 @@ async def crash_after(cluster: MemoryCluster, method: str, **pairs: str) -> None
     cluster.after.append(stop)
 
     def refuse(_store: Any, name: str, _request: Any) -> None:
-        if wanted.is_set() and name in ("KvCommit", "KvBatchRollback", "KvTxnHeartBeat"):
+        if wanted.is_set() and name != "KvPrewrite":
             raise BreakStream
 
     cluster.before.append(refuse)
@@ -256,7 +257,7 @@ def test_reader_rolls_a_crashed_transaction_back_after_its_time() -> None:
         await put(client, a="mine")
         assert not cluster.storage.locks()
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_reader_finishes_a_committed_transaction() -> None:
@@ -271,7 +272,7 @@ def test_reader_finishes_a_committed_transaction() -> None:
             (Z, b"new"),
         ]
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_scan_and_batch_get_settle_locks() -> None:
@@ -282,7 +283,7 @@ def test_scan_and_batch_get_settle_locks() -> None:
         assert await snapshot.batch_get([A, b"n", Z]) == {A: b"1", b"n": b"2", Z: b"3"}
         assert not cluster.storage.locks()
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_lost_commit_answer_is_found_out_by_asking_again() -> None:
@@ -292,7 +293,7 @@ def test_lost_commit_answer_is_found_out_by_asking_again() -> None:
         assert await read(client, A) == b"1"
         assert cluster.calls("KvCommit") >= 2
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_undetermined_commit() -> None:
@@ -300,6 +301,7 @@ def test_undetermined_commit() -> None:
         txn = await client.begin()
         txn.put(A, b"1")
         cluster.after.append(once("KvCommit", times=10**6))
+        cluster.after.append(once("KvCheckTxnStatus", times=10**6))
         with pytest.raises(UndeterminedError) as caught:
             await txn.commit()
         assert caught.value.mysql_code == 8501
@@ -308,7 +310,28 @@ def test_undetermined_commit() -> None:
         assert cluster.calls("KvBatchRollback") == 0
         assert await read(client, A) == b"1"
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
+
+
+def test_commit_without_answers_is_looked_up_on_the_primary() -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
+        for carried_out in (True, False):
+            txn = await client.begin()
+            txn.put(A, b"%d" % carried_out)
+            hooks = cluster.after if carried_out else cluster.before
+            hooks.append(once("KvCommit", times=10**6))
+            if carried_out:
+                commit_ts = await txn.commit()
+                assert await client.snapshot(commit_ts - 1).get(A) is None
+            else:
+                with pytest.raises(TxnAborted):
+                    await txn.commit()
+            hooks.clear()
+            await client.drain(10)
+            assert await read(client, A) == b"1"
+            assert not cluster.storage.locks()
+
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_commit_that_never_left_is_not_undetermined() -> None:
@@ -322,7 +345,7 @@ def test_commit_that_never_left_is_not_undetermined() -> None:
         await client.drain(10)
         assert not cluster.storage.locks()
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_rolled_back_by_another_client() -> None:
@@ -338,7 +361,7 @@ def test_rolled_back_by_another_client() -> None:
         with pytest.raises(TxnAborted):
             await txn.commit()
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_reader_pushes_a_slow_commit_and_it_takes_a_newer_timestamp() -> None:
@@ -369,7 +392,7 @@ def test_reader_pushes_a_slow_commit_and_it_takes_a_newer_timestamp() -> None:
         assert await read(reader, A) == b"new"
         await reader.close()
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_busy_store_is_waited_for() -> None:
@@ -380,7 +403,7 @@ def test_busy_store_is_waited_for() -> None:
         assert asyncio.get_running_loop().time() - began >= 2
         assert await read(client, A) == b"1"
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_batch_sizes_and_limits() -> None:
@@ -399,7 +422,7 @@ def test_batch_sizes_and_limits() -> None:
             txn.put(A, b"x" * (7 << 20))
         await txn.rollback()
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_flags_for_one_phase_and_async_fall_back() -> None:
@@ -414,7 +437,7 @@ def test_flags_for_one_phase_and_async_fall_back() -> None:
         assert await client.snapshot(await client.timestamp()).batch_get([A, Z]) == {A: b"2", Z: b"2"}
         assert not cluster.storage.locks()
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_read_only_commit_is_a_no_op() -> None:
@@ -424,7 +447,7 @@ def test_read_only_commit_is_a_no_op() -> None:
         assert txn.commit_ts == 0
         assert cluster.calls("KvPrewrite") == 0
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_check_before_the_commit_runs_with_all_locks_in_place_and_can_refuse() -> None:
@@ -454,4 +477,4 @@ def test_check_before_the_commit_runs_with_all_locks_in_place_and_can_refuse() -
         assert await client.snapshot(await client.timestamp()).get(b"z") == b"look"
         assert not any(r.use_async_commit or r.try_one_pc for name, r in cluster.requests if name == "KvPrewrite")
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)

@@ -151,6 +151,18 @@ class PdClient:
         leaders += [None] * (len(response.region_metas) - len(leaders))
         return [RegionInfo(region, leader) for region, leader in zip(response.region_metas, leaders, strict=False)]
 
+    async def batch_scan_regions(
+        self, ranges: Sequence[tuple[bytes, bytes]], limit: int = 0, *, budget_s: float = SHORT_BUDGET_S
+    ) -> list[RegionInfo]:
+        """Regions of several ranges, which are in order and apart, each region once. Raises RpcError UNIMPLEMENTED at an old PD."""
+        request = pdpb_pb2.BatchScanRegionsRequest(limit=limit)
+        for start, end in ranges:
+            request.ranges.add(start_key=start, end_key=end)
+        response: pdpb_pb2.BatchScanRegionsResponse = await self._members.call(
+            "BatchScanRegions", request, budget_s=budget_s
+        )
+        return [info for info in map(_info, response.regions) if info is not None]
+
     async def ask_batch_split(self, region: metapb_pb2.Region, count: int) -> list[pdpb_pb2.SplitID]:
         """Ids for `count` new regions and their peers."""
         request = pdpb_pb2.AskBatchSplitRequest(region=region, split_count=count)

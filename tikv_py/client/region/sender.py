@@ -215,6 +215,7 @@ class RegionRequestSender:
         if is_worth_it and self._stores.liveness(leader.store_id) is not Liveness.UNREACHABLE:
             return leader
         sending.used_up.add(leader.id)
+        self._cache.refresh(region)
         probe = next_probe(self._replicas(sending), leader)
         if probe is None:
             self._cache.invalidate(region, "no peer answers as leader")
@@ -322,6 +323,7 @@ class RegionRequestSender:
             sending.to_leader()
             sending.used_up.clear()
         if not leader.id or self._stores.liveness(leader.store_id) is Liveness.UNREACHABLE:
+            self._cache.refresh(region)
             await sending.backoffer.backoff(kinds.REGION_SCHEDULING, text)
             self._use_up(sending)
             return

@@ -39,6 +39,8 @@ class RegionCacheStats:
     """Questions to PD, by kind."""
     invalidations: Counter[str] = field(default_factory=Counter)
     """Entries given up, by reason."""
+    evictions: int = 0
+    """Entries forgotten because nobody used them, or for want of room."""
     leader_switches: int = 0
 
 

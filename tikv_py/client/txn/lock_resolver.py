@@ -109,6 +109,10 @@ class LockResolver:
         """The fate of a lock's transaction, which is ended when its time is up."""
         return await self._fates.fate_of(lock, caller_start_ts, backoffer)
 
+    def note_committed(self, start_ts: int, commit_ts: int) -> None:
+        """A transaction of this client is committed: whoever meets its locks here need not ask."""
+        self._fates.remember(start_ts, TxnFate(commit_ts=commit_ts))
+
     async def end(self, primary: bytes, start_ts: int, backoffer: Backoffer) -> TxnFate:
         """The final fate of a transaction of this client that lost track of its commit: what is not committed is rolled back."""
         fate = await self._fates.end(primary, start_ts, backoffer)
