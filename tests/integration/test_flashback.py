@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from core_py.ports import methods_of
-from core_py.region_errors import FlashbackInProgress
+from core_py.region_errors import FlashbackInProgress, ServerIsBusy
+from core_py.sim.clock import LoopClock
 from core_py.sim.loop import run_virtual
 from protos.kvproto import debugpb_pb2 as debugpb
 from protos.kvproto import kvrpcpb_pb2 as pb
@@ -19,8 +20,11 @@ from tests.integration.test_storage_cluster import eventually, three_replicas, t
 from tests.support.storage_cluster import StorageCluster, storage_cluster
 from tests.support.store_rpc import StoreRpc, with_store
 from tikv_py.client.txn.client import TxnClient
+from tikv_py.ctl.cluster_flashback import FlashbackRange, flash_back
 from tikv_py.engine.port import CF_LOCK, CF_WRITE
+from tikv_py.gc.region_calls import RegionCalls
 from tikv_py.raftstore.peer import Peer
+from tikv_py.raftstore.router import StoreCalls
 
 DEBUG = methods_of(debugpb.DESCRIPTOR.services_by_name["Debug"])
 
@@ -212,6 +216,8 @@ def test_what_does_not_fit_together_is_refused() -> None:
         rpc.store.gc_safe_point = 13
         assert "safe point is 13" in (await prepared(12, 20)).error
         assert not (await prepared(14, 20)).HasField("region_error")
+        rpc.store.gc_safe_point = 18  # a closed region is not collected
+        assert not (await prepared(14, 20)).error
         assert "commit_ts 20 is not above" in (await finished(14, 20, 20)).error
         assert (await finished(14, 19, 30)).region_error.HasField("FlashbackNotPrepared")
         raw = await rpc.call("RawPut", pb.RawPutRequest(key=b"r", value=b"v"))
@@ -245,3 +251,34 @@ def test_the_debug_service_does_it_region_by_region() -> None:
         assert (await rpc.call("KvGet", pb.GetRequest(key=b"a", version=39))).value == b"new"
 
     with_store(body)
+
+
+def test_an_operator_sets_the_cluster_back_and_takes_up_a_broken_run() -> None:
+    async def body(cluster: StorageCluster, client: TxnClient) -> None:
+        await put(client, {b"a": b"old", b"m": b"old", b"z": b"old"})
+        version = await client.timestamp()
+        await put(client, {b"a": b"new", b"m": b"new", b"z": b"new"})
+        await client.split_region([b"k", b"p"])
+        transport, clock = cluster.network.transport("operator"), LoopClock()
+        pd = await cluster.pd_client()
+
+        async def address_of(store_id: int) -> str:
+            return (await pd.get_store(store_id)).address
+
+        calls = RegionCalls(pd, StoreCalls(transport, address_of), clock)
+        notes: list[str] = []
+        wanted = FlashbackRange(b"b", b"", version)
+        for node in cluster.nodes:
+            assert node.server is not None
+            node.server.fail.configure("flashback_batch", "return(broken)")
+        with pytest.raises(ServerIsBusy):
+            await flash_back(pd, calls, wanted, None, notes.append)
+        for node in cluster.nodes:
+            assert node.server is not None
+            node.server.fail.remove("flashback_batch")
+        assert await flash_back(pd, calls, wanted, int(notes[0].split()[-1]), notes.append) == 3
+        assert await contents(client, await client.timestamp()) == {b"a": b"new", b"m": b"old", b"z": b"old"}
+        await calls.close()
+        await pd.close()
+
+    run(body)

@@ -12,8 +12,9 @@ needed. Both steps may be repeated from the start by whoever leads, after any fa
 The client prepares all regions of a range before it finishes the first, with one start_ts, and takes commit_ts after that. Until a
 region is finished everybody else is answered FlashbackInProgress there; readers below start_ts are let through.
 
-Invariants: `version` is not below the store's GC safe point, or what is to be written would be gone; version < start_ts <
-commit_ts; one step runs per region at a time. Tests: tests/integration/test_flashback.py.
+Invariants: when the region closes, `version` is not below the GC safe point, or what is to be written would be gone; a closed
+region is not collected, and its locks cannot be scanned, so that no safe point passes it (`tikv_py.gc.driver`). version <
+start_ts < commit_ts. One step runs per region at a time. Tests: tests/integration/test_flashback.py.
 """
 
 from __future__ import annotations
@@ -93,9 +94,14 @@ class FlashbackService:
 
     async def prepare_region(self, peer: Peer, flashback: Flashback) -> None:
         """Close the region and lock its first changed key. Raises region errors, FlashbackRefused, GcTooEarly."""
-        self._check_timestamps(flashback)
+        _check_timestamps(flashback)
         async with self._alone(peer.region.id):
+            was_closed = peer.region.flashback_start_ts == flashback.start_ts
+            if not was_closed:
+                self._check_not_collected(flashback)
             await self._admin(peer, commands.prepare_flashback(flashback.start_ts))
+            if not was_closed:
+                await self._open_if_collected(peer, flashback)
             get_logger().info("region closed for a flashback", region=peer.region.id, version=flashback.version)
             start: bytes | None = flashback.start
             while start is not None:
@@ -107,9 +113,9 @@ class FlashbackService:
     async def finish_region(self, peer: Peer, flashback: Flashback) -> None:
         """Write the old versions and open the region.
 
-        Raises region errors (FlashbackNotPrepared unless this very flashback is), FlashbackRefused, GcTooEarly, TxnError.
+        Raises region errors (FlashbackNotPrepared unless this very flashback is), FlashbackRefused, TxnError.
         """
-        self._check_timestamps(flashback)
+        _check_timestamps(flashback)
         if flashback.commit_ts <= flashback.start_ts:
             raise FlashbackRefused(f"commit_ts {flashback.commit_ts} is not above start_ts {flashback.start_ts}")
         async with self._alone(peer.region.id):
@@ -139,11 +145,17 @@ class FlashbackService:
             start = batch.next_key
         await self._write(peer, await self._decide(peer, _commit_first, flashback, first))
 
-    def _check_timestamps(self, flashback: Flashback) -> None:
-        if not 0 < flashback.version < flashback.start_ts:
-            raise FlashbackRefused(f"version {flashback.version} is not below start_ts {flashback.start_ts}")
+    def _check_not_collected(self, flashback: Flashback) -> None:
         if flashback.version < self._store.gc_safe_point:
             raise GcTooEarly(flashback.version, self._store.gc_safe_point)
+
+    async def _open_if_collected(self, peer: Peer, flashback: Flashback) -> None:
+        """Versions may have gone right before the region closed; none goes while it is."""
+        try:
+            self._check_not_collected(flashback)
+        except GcTooEarly:
+            await self._admin(peer, commands.finish_flashback())
+            raise
 
     @asynccontextmanager
     async def _alone(self, region_id: int) -> AsyncIterator[None]:
@@ -178,6 +190,11 @@ class FlashbackService:
         written = peer.write(modifies, [], kind=commands.FLASHBACK)
         self._store.activate(peer.region.id)
         await asyncio.shield(written)
+
+
+def _check_timestamps(flashback: Flashback) -> None:
+    if not 0 < flashback.version < flashback.start_ts:
+        raise FlashbackRefused(f"version {flashback.version} is not below start_ts {flashback.start_ts}")
 
 
 def _on_view(view: Snapshot, rule: Callable[..., T], arguments: tuple[object, ...]) -> T:
