@@ -76,7 +76,7 @@ def test_dirty_write(pessimistic: bool) -> None:
         one, two = [await client.begin(pessimistic=pessimistic) for _ in range(2)]
         if pessimistic:
             await one.lock_keys([X])
-            second = spawn(two.lock_keys([X, Y]))
+            second = spawn(two.lock_keys([X, Y], for_update_ts=await client.timestamp()))
             assert await blocked(second)
         for key in (X, Y):
             one.put(key, b"1")
@@ -185,7 +185,7 @@ def test_write_skew_is_allowed_and_locking_what_was_read_prevents_it() -> None:
         assert await values(client) == [b"-50", b"-50"]
         one, two = [await client.begin(pessimistic=True) for _ in range(2)]
         await one.lock_keys([X, Y])
-        second = spawn(two.lock_keys([X, Y]))
+        second = spawn(two.lock_keys([X, Y], for_update_ts=await client.timestamp()))
         assert await blocked(second)
         one.put(X, b"0")
         await one.commit()

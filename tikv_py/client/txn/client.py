@@ -42,9 +42,9 @@ from tikv_py.client.txn.transaction import Transaction, TxnOptions
 T = TypeVar("T")
 CLOSE_GRACE_S = 5.0  # secondaries still being committed at `close` get so long; readers resolve the rest
 SPLIT_BUDGET_MS = 20_000
-GC_BUDGET_MS = 100_000
 RETRY_BUDGET_MS = 20_000  # pauses between the runs of one `run_in_transaction`
 DEFAULTS = TxnOptions()
+GC_BUDGET_MS = 100_000
 
 
 class Beginning:

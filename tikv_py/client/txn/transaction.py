@@ -319,14 +319,6 @@ class Transaction:
         self.commit_ts = await within(timeout_s, "commit", partial(self._execute, plan))
         return self.commit_ts
 
-    async def _check_safe_point(self) -> None:
-        """Raise GcTooEarly, and give locks back, when the transaction has outlived the GC life time."""
-        try:
-            self._context.safe_point.check(self.start_ts)
-        except GcTooEarly:
-            await self.rollback()
-            raise
-
     async def _execute(self, plan: CommitPlan) -> int:
         latches = self._context.latches
         keys = [] if latches is None or plan.pessimistic else [mutation.key for mutation in plan.mutations]
@@ -341,6 +333,14 @@ class Transaction:
             self._locks.release_doubtful()
             self._locks.stop()
         return commit_ts
+
+    async def _check_safe_point(self) -> None:
+        """Raise GcTooEarly, and give locks back, when the transaction has outlived the GC life time."""
+        try:
+            self._context.safe_point.check(self.start_ts)
+        except GcTooEarly:
+            await self.rollback()
+            raise
 
     async def rollback(self) -> None:
         """Forget the writes and give locks back (in the background). Allowed after the end."""
