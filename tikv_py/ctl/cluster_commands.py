@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from core_py.errors import DbError
-from core_py.runtime import cli
+from core_py.runtime import cli, log
 from core_py.runtime.clock import SystemClock
 from core_py.runtime.grpc_transport import GrpcTransport
 from tikv_py.client.pd.client import PdClient
@@ -33,6 +33,8 @@ def flashback(
 ) -> None:
     """Set a range of the cluster back to what it was. It takes no reads and writes meanwhile."""
     session = session_of(context)
+
+    log.setup(log.LogConfig(level="warn"))
 
     async def main() -> None:
         wanted = FlashbackRange(unescape(start), unescape(end), version)

@@ -40,6 +40,8 @@ async def flash_back(
     Raises FlashbackFailed, PdError, RpcError.
     """
     start_ts = start_ts or await pd.timestamp()
+    if not 0 < wanted.version < start_ts:
+        raise FlashbackFailed(f"version {wanted.version} is not a timestamp of before {start_ts}")
     note(f"to take this up again: --start-ts {start_ts}")
     prepare = pb.PrepareFlashbackToVersionRequest(
         start_key=wanted.start, end_key=wanted.end, version=wanted.version, start_ts=start_ts
