@@ -134,7 +134,10 @@ class ReadPool:
         return True
 
     async def turn(self, context: kvrpcpb_pb2.Context) -> float:
-        """Wait for a turn, which lasts until the caller gives up the loop; the seconds waited. Raises ServerIsBusy."""
+        """Wait for a turn, which lasts until the caller gives up the loop; the seconds waited. Raises ServerIsBusy.
+
+        They are 0 only if the loop was not given up.
+        """
         if self.try_turn():
             return 0.0
         level, began = level_of(context), self._clock.monotonic()
@@ -145,7 +148,7 @@ class ReadPool:
         self._watch_round()
         await waiter
         deadline.check()
-        waited_s = self._clock.monotonic() - began
+        waited_s = max(self._clock.monotonic() - began, SOME_WAIT_S)
         self._metrics.wait[level].observe(waited_s)
         return waited_s
 
