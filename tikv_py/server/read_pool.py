@@ -234,7 +234,7 @@ class ReadPool:
 
     def _check_room(self, lines: Lines, level: int, context: kvrpcpb_pb2.Context, expected_s: float) -> None:
         expected_s = max(expected_s, lines.longest_wait_s(level, self._clock.monotonic()))
-        expected_ms = int(expected_s * 1000)
+        expected_ms = round(expected_s * 1000)
         if lines.in_line(level) >= self._max_waiting:
             self._metrics.refused.inc()
             raise ServerIsBusy(f"read pool: {lines.in_line(level)} {NAMES[level]} reads wait", 0, expected_ms)
