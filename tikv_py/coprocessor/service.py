@@ -121,12 +121,15 @@ class CoprocessorService:
         read_ts = parsed[2]
         if self._fail.armed and (reason := await self._fail.reach("coprocessor_before_read")) is not None:
             raise ServerIsBusy(f"failpoint: {reason}")
-        peer = await self._access.readable(context, read_ts)
-        async with self._pool.thread(context) as waited_s:
-            if waited_s:
-                peer = await self._access.readable(context, read_ts)
-            began = self._clock.monotonic()
-            response = await self._read(request, context, peer, user_ranges, parsed, deadline)
+        try:
+            peer = await self._access.readable(context, read_ts)
+            async with self._pool.thread(context) as waited_s:
+                if waited_s:
+                    peer = await self._access.readable(context, read_ts)
+                began = self._clock.monotonic()
+                response = await self._read(request, context, peer, user_ranges, parsed, deadline)
+        except KeyIsLocked as error:
+            return self._locked(error)
         times = response.exec_details_v2.time_detail_v2
         times.wait_wall_time_ns = int(waited_s * 1e9)
         times.process_wall_time_ns = int((self._clock.monotonic() - began) * 1e9)
@@ -152,8 +155,7 @@ class CoprocessorService:
             try:
                 self._check_locks(ranges, read_ts, frozenset(context.resolved_locks))
             except KeyIsLocked as error:
-                self._metrics.cop_errors.labels("lock").inc()
-                return coprocessor_pb2.Response(locked=lock_info(error.user_key, error.lock))
+                return self._locked(error)
         streamed = not dag.scan.desc and len(ranges) <= STREAMED_RANGES
         view = self._engine.snapshot([Range(CF_WRITE, start, end) for start, end in ranges] if streamed else [])
         pairs = tuple((bounds.start, bounds.end) for bounds in wanted)
@@ -166,6 +168,10 @@ class CoprocessorService:
         self._rows.inc(records)
         result: coprocessor_pb2.Response = response
         return result
+
+    def _locked(self, error: KeyIsLocked) -> coprocessor_pb2.Response:
+        self._metrics.cop_errors.labels("lock").inc()
+        return coprocessor_pb2.Response(locked=lock_info(error.user_key, error.lock))
 
     @staticmethod
     def _count(peer: Peer, ranges: EngineRanges, records: int) -> None:
@@ -186,6 +192,8 @@ class CoprocessorService:
 
     def _check_locks(self, ranges: EngineRanges, read_ts: int, resolved: frozenset[int]) -> None:
         """Raise KeyIsLocked for the first lock that a read at `read_ts` must wait for."""
+        for start, end in ranges if len(self._access.concurrency) else ():
+            self._access.concurrency.check_range(start, end, read_ts, resolved)
         found = self._engine.scan(CF_LOCK, ranges[0][0], ranges[-1][1]) if ranges else []
         for key, data in found:
             if len(ranges) > 1 and not any(start <= key < end for start, end in ranges):

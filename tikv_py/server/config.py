@@ -8,9 +8,11 @@ from typing import ClassVar
 
 from core_py.runtime.config import ByteSize, Seconds
 from core_py.runtime.log import LogConfig
+from tikv_py.gc.config import GcConfig
 from tikv_py.raftstore.config import LoadSplitConfig, RaftstoreConfig, SnapshotSettings
 from tikv_py.raftstore.split_check import SplitLimits
 from tikv_py.txn.flow_control import FlowControlConfig
+from tikv_py.txn.waiting.lock_waiting import WaitSettings
 
 SCHEDULER_CONCURRENCY_MAX = 1 << 21
 
@@ -188,6 +190,29 @@ class ResolvedTsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PessimisticTxnConfig:
+    """`[pessimistic-txn]`: how long lock requests wait for locks here."""
+
+    IGNORED_KEYS: ClassVar[frozenset[str]] = frozenset({"pipelined", "in-memory"})
+
+    wait_for_lock_timeout: Seconds = Seconds(1.0)
+    """The longest wait of a request; clients that want to wait longer ask again."""
+    wake_up_delay_duration: Seconds = Seconds(0.02)
+    """How long a released key stays free for the waiter that was woken before the next one is."""
+
+    def validate(self) -> None:
+        """Raises ValueError for times that are none."""
+        if self.wait_for_lock_timeout <= 0:
+            raise ValueError("pessimistic-txn.wait-for-lock-timeout must be positive")
+        if self.wake_up_delay_duration <= 0:
+            raise ValueError("pessimistic-txn.wake-up-delay-duration must be positive")
+
+    def wait_settings(self) -> WaitSettings:
+        """For the queues of waiters."""
+        return WaitSettings(self.wait_for_lock_timeout, self.wake_up_delay_duration)
+
+
+@dataclass(frozen=True, slots=True)
 class DebugConfig:
     """`[debug]`: what a production store must not allow."""
 
@@ -206,7 +231,6 @@ class TikvConfig:
             "raftdb",
             "raft-engine",
             "security",
-            "gc",
             "import",
             "backup",
             "quota",
@@ -221,6 +245,8 @@ class TikvConfig:
     split: LoadSplitConfig = field(default_factory=LoadSplitConfig)
     readpool: ReadPoolConfig = field(default_factory=ReadPoolConfig)
     resolved_ts: ResolvedTsConfig = field(default_factory=ResolvedTsConfig)
+    gc: GcConfig = field(default_factory=GcConfig)
+    pessimistic_txn: PessimisticTxnConfig = field(default_factory=PessimisticTxnConfig)
     log: LogConfig = field(default_factory=LogConfig)
     debug: DebugConfig = field(default_factory=DebugConfig)
 

@@ -25,7 +25,9 @@ from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
 from protos.kvproto import kvrpcpb_pb2
 from tikv_py.errors import Refused
+from tikv_py.mvcc.errors import TxnError
 from tikv_py.raftstore.apply import Applied
+from tikv_py.server.key_errors import refusal
 from tikv_py.server.metrics import StoreMetrics
 from tikv_py.server.read_pool import ReadPool, level_of
 
@@ -218,8 +220,10 @@ class Dispatcher:
         if isinstance(error, RegionError):
             response: Message = command.response(region_error=error.to_pb())
             return response
-        if isinstance(error, Refused) and (refusal := refused(command.response, error)) is not None:
-            return refusal
+        if isinstance(error, TxnError) and (key_refused := refusal(command.response, error)) is not None:
+            return key_refused
+        if isinstance(error, Refused) and (answered := refused(command.response, error)) is not None:
+            return answered
         for name in ("error", "other_error"):
             descriptor = command.response.DESCRIPTOR.fields_by_name.get(name)
             if descriptor is not None and descriptor.type == descriptor.TYPE_STRING:

@@ -51,6 +51,42 @@ class DiskMetrics:
         )
 
 
+class LockWaitMetrics:
+    """Of waiting for locks and of the deadlock detector."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.lifetime = Histogram(
+            "tikv_lock_manager_waiter_lifetime_duration",
+            "How long lock requests waited, in seconds",
+            buckets=tuple(0.00001 * 2**i for i in range(26)),
+            registry=registry,
+        )
+        self.queues = Gauge(
+            "tikv_lock_wait_queue_entries_gauge_vec",
+            "Waiting requests and keys they wait for",
+            ["type"],
+            registry=registry,
+        )
+        self.tasks = Counter(
+            "tikv_lock_manager_task_counter", "Reports to the deadlock detector", ["type"], registry=registry
+        )
+        self.errors = Counter(
+            "tikv_lock_manager_error_counter", "Deadlocks, and reports that went nowhere", ["type"], registry=registry
+        )
+        self.detect = Histogram(
+            "tikv_lock_manager_detect_duration",
+            "Time to look for a cycle",
+            buckets=tuple(0.0001 * 2**i for i in range(20)),
+            registry=registry,
+        )
+        self.leader = Gauge(
+            "tikv_lock_manager_detector_leader_heartbeat", "1 on the store that detects deadlocks", registry=registry
+        )
+        self.graph = Gauge(
+            "tikv_lock_manager_detector_wait_for_map_size", "Transactions that are known to wait", registry=registry
+        )
+
+
 class ResolvedTsMetrics:
     """Of advancing regions for stale reads."""
 
@@ -79,6 +115,35 @@ class ResolvedTsMetrics:
         self.failures = Counter(
             "tikv_resolved_ts_fail_advance_count", "Regions or rounds not advanced", ["reason"], registry=registry
         )
+
+
+class GcMetrics:
+    """Of collecting old versions."""
+
+    STATES = ("initializing", "idle", "working")
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.safe_point = Gauge(
+            "tikv_gcworker_autogc_safe_point", "GC safe point in force on this store", registry=registry
+        )
+        self._status = Gauge("tikv_gcworker_autogc_status", "1 for what it does", ["state"], registry=registry)
+        self.keys = Counter("tikv_gcworker_gc_keys", "Records looked at and removed", ["cf", "tag"], registry=registry)
+        self.tasks = Counter("tikv_gcworker_gc_tasks_vec", "Passes begun", ["task"], registry=registry)
+        self.failures = Counter(
+            "tikv_gcworker_gc_task_fail_vec", "Passes that ended early", ["task"], registry=registry
+        )
+        self.duration = Histogram(
+            "tikv_gcworker_gc_task_duration_vec", "Time of a pass", ["task"], buckets=LATENCY_BUCKETS, registry=registry
+        )
+        self.regions = Counter(
+            "tikv_gcworker_autogc_processed_regions", "Regions collected", ["type"], registry=registry
+        )
+        self.set_status("initializing")
+
+    def set_status(self, now: str) -> None:
+        """Say which of `STATES` holds."""
+        for state in self.STATES:
+            self._status.labels(state).set(state == now)
 
 
 class ReadPoolMetrics:
@@ -196,6 +261,8 @@ class StoreMetrics:
         )
         self.splits = SplitMetrics(registry)
         self.resolved_ts = ResolvedTsMetrics(registry)
+        self.gc = GcMetrics(registry)
+        self.lock_waiting = LockWaitMetrics(registry)
         self.read_pool = ReadPoolMetrics(registry)
         self.flow = FlowMetrics(registry)
         self.ttl = TtlMetrics(registry)

@@ -13,15 +13,17 @@ from core_py.region_errors import RegionError
 from protos.grpc_health import health_pb2
 from protos.kvproto import kvrpcpb_pb2, raft_serverpb_pb2, tikvpb_pb2
 from tikv_py.client.pd.client import PdClient
-from tikv_py.raftstore.store import Store
 from tikv_py.server.api_version import without_transactions
 from tikv_py.server.batch_commands import BatchCommandsService
 from tikv_py.server.config import TikvConfig
 from tikv_py.server.debug import DebugService
+from tikv_py.server.destroy_range import RangeService
 from tikv_py.server.dispatch import Command, Dispatcher
 from tikv_py.server.health import HealthFeedback
+from tikv_py.server.kv_lock import KvLockService
 from tikv_py.server.kv_read import KvReadService
 from tikv_py.server.kv_write import KvWriteService
+from tikv_py.server.max_ts_worker import MaxTsWorker
 from tikv_py.server.metrics import StoreMetrics
 from tikv_py.server.raw import RawService
 from tikv_py.server.raw_scan import RawScanService
@@ -32,6 +34,7 @@ from tikv_py.server.split_worker import split_region
 from tikv_py.txn.context import RegionAccess
 from tikv_py.txn.flow_control import FlowController
 from tikv_py.txn.scheduler import Scheduler
+from tikv_py.txn.waiting.lock_waiting import LockWaiting
 
 MAX_SPLIT_KEYS = 2048
 
@@ -41,31 +44,40 @@ class NodeServices:
 
     def __init__(
         self,
-        store: Store,
+        access: RegionAccess,
         pd: PdClient,
+        max_ts: MaxTsWorker,
         metrics: StoreMetrics,
         clock: Clock,
         registry: CollectorRegistry,
         config: TikvConfig,
     ) -> None:
-        self._store = store
+        store = self._store = access.store
         self._fail = store.fail
         self._pd = pd
         self._metrics = metrics
-        self.access = RegionAccess(store)
+        self.access = access
+        self._max_ts = max_ts
+        self.waiting = LockWaiting(clock, store.fail, config.pessimistic_txn.wait_settings())
+        metrics.lock_waiting.queues.labels("waiters").set_function(lambda: len(self.waiting))
+        metrics.lock_waiting.queues.labels("keys").set_function(self.waiting.keys)
+        self.waiting.on_wait_ended = metrics.lock_waiting.lifetime.observe
         storage, unified = config.storage, config.readpool.unified
         self.flow = FlowController(clock, storage.flow_control, metrics.flow.throttle_time.observe)
         self.scheduler = Scheduler(
-            self.access,
+            access,
             clock,
             storage.scheduler_pending_write_threshold,
+            self.waiting,
             latch_slots=storage.scheduler_concurrency,
             flow=self.flow,
         )
+        self._locks = KvLockService(access, self.scheduler)
         self.raw_values = RawValues(clock, ttl=storage.enable_ttl, max_key_bytes=storage.max_key_size)
         threads = unified.max_thread_count or config.coprocessor.threads
-        waiting = unified.max_tasks_per_worker * threads
-        self.pool = ReadPool(clock, metrics.read_pool, threads=threads, max_waiting=waiting)
+        self.pool = ReadPool(
+            clock, metrics.read_pool, threads=threads, max_waiting=unified.max_tasks_per_worker * threads
+        )
         self._clock = clock
         self._feedback = HealthFeedback(store, clock)
         self._safe_ts = SafeTsService(store)
@@ -103,7 +115,8 @@ class NodeServices:
         return call
 
     def _txn_commands(self) -> dict[str, Command]:
-        reads, writes = KvReadService(self.access), KvWriteService(self.access, self.scheduler)
+        reads, writes = KvReadService(self.access), KvWriteService(self.access, self.scheduler, self._max_ts)
+        ranges, locks = RangeService(self.access, self.scheduler), self._locks
         pb = kvrpcpb_pb2
         commands = [
             Command("KvGet", pb.GetResponse, reads.get, now=reads.get_now),
@@ -114,13 +127,16 @@ class NodeServices:
             Command("KvCommit", pb.CommitResponse, writes.commit),
             Command("KvBatchRollback", pb.BatchRollbackResponse, writes.batch_rollback),
             Command("KvCleanup", pb.CleanupResponse, writes.cleanup),
-            Command("KvPessimisticLock", pb.PessimisticLockResponse, writes.pessimistic_lock),
-            Command("KVPessimisticRollback", pb.PessimisticRollbackResponse, writes.pessimistic_rollback),
-            Command("KvTxnHeartBeat", pb.TxnHeartBeatResponse, writes.heart_beat),
+            Command("KvPessimisticLock", pb.PessimisticLockResponse, locks.pessimistic_lock),
+            Command("KVPessimisticRollback", pb.PessimisticRollbackResponse, locks.pessimistic_rollback),
+            Command("KvTxnHeartBeat", pb.TxnHeartBeatResponse, locks.heart_beat),
+            Command("GetLockWaitInfo", pb.GetLockWaitInfoResponse, locks.lock_wait_info),
+            Command("GetLockWaitHistory", pb.GetLockWaitHistoryResponse, locks.lock_wait_history),
             Command("KvCheckTxnStatus", pb.CheckTxnStatusResponse, writes.check_txn_status),
             Command("KvCheckSecondaryLocks", pb.CheckSecondaryLocksResponse, writes.check_secondary_locks),
             Command("KvResolveLock", pb.ResolveLockResponse, writes.resolve_lock),
-            Command("KvDeleteRange", pb.DeleteRangeResponse, writes.delete_range),
+            Command("KvDeleteRange", pb.DeleteRangeResponse, ranges.delete_range),
+            Command("UnsafeDestroyRange", pb.UnsafeDestroyRangeResponse, ranges.unsafe_destroy_range),
             Command("ReadIndex", pb.ReadIndexResponse, reads.read_index),
             Command("SplitRegion", pb.SplitRegionResponse, self._split_region),
             Command("GetHealthFeedback", pb.GetHealthFeedbackResponse, self._health_feedback),

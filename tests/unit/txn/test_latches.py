@@ -10,7 +10,6 @@ import pytest
 
 from core_py.runtime.tasks import TaskScope
 from tikv_py.txn.latches import Latches
-from tikv_py.txn.lock_waiting import LockWaiting
 
 
 async def test_commands_on_one_key_run_in_order() -> None:
@@ -55,18 +54,6 @@ async def test_a_cancelled_waiter_leaves_no_trace() -> None:
     await asyncio.wait([waiter])
     latches.release(first)
     assert len(latches) == 0
-    await scope.close()
-
-
-async def test_lock_waiters_wake_on_release_or_give_up() -> None:
-    waiting = LockWaiting()
-    scope = TaskScope("test")
-    task = scope.spawn(waiting.wait(b"k", 10_000))
-    await asyncio.sleep(0)
-    waiting.released([b"other"])
-    waiting.released([b"k"])
-    assert await task is True
-    assert await waiting.wait(b"k", 1) is False
     await scope.close()
 
 

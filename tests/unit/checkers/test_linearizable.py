@@ -8,8 +8,8 @@ import random
 
 import pytest
 
-from tests.sim import linearizable
-from tests.sim.linearizable import Kind, Operation, Undecided, apply, explain
+from tests.support.checkers import linearizable
+from tests.support.checkers.linearizable import Kind, Operation, Undecided, apply, explain
 
 
 def get(called: float, returned: float, value: bytes | None) -> Operation:
