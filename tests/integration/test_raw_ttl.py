@@ -17,6 +17,7 @@ from protos.kvproto import kvrpcpb_pb2 as pb
 from tests.support.storage_cluster import storage_cluster
 from tests.support.store_rpc import METHODS, StoreRpc, with_store
 from tikv_py.server.config import StorageConfig, TikvConfig
+from tikv_py.server.raw_ttl import TtlWorker
 
 TTL = TikvConfig(storage=StorageConfig(enable_ttl=True))
 SWEEPING = TikvConfig(storage=StorageConfig(enable_ttl=True, ttl_check_poll_interval=Seconds(5.0)))
@@ -168,6 +169,10 @@ def test_the_sweep_removes_what_is_expired_on_all_replicas_and_nothing_else() ->
     run_virtual(main())
 
 
+def sweeper(rpc: StoreRpc) -> TtlWorker:
+    return next(worker for worker in rpc.server._workers if isinstance(worker, TtlWorker))
+
+
 async def soon(holds: Callable[[], object], what: str) -> None:
     """Let the loop turn until something holds, without letting time pass if it can."""
     for turn in range(4000):
@@ -183,7 +188,7 @@ def test_a_value_written_while_its_expired_one_is_to_be_removed_stays() -> None:
             await put(rpc, key, b"old", 2)
         await asyncio.sleep(2.5)
         rpc.fail.configure("raw_ttl_before_remove", "1*pause")
-        values = rpc.server._services.raw_values  # type: ignore[union-attr]
+        values = rpc.server.services.raw_values  # type: ignore[union-attr]
         await soon(lambda: values.condemned, "the sweep finds the values")
         await asyncio.sleep(0.5)
         swap = pb.RawCASRequest(key=b"swapped", previous_not_exist=True, value=b"new")
@@ -208,11 +213,10 @@ def test_a_write_that_is_on_its_way_when_the_sweep_looks_stays() -> None:
     async def test(rpc: StoreRpc) -> None:
         await put(rpc, b"k", b"old", 2)
         await asyncio.sleep(2.5)
-        worker = rpc.server._ttl
-        assert worker is not None
+        worker = sweeper(rpc)
         async with asyncio.TaskGroup() as tasks:
             writing = tasks.create_task(put(rpc, b"k", b"new"))
-            values = rpc.server._services.raw_values  # type: ignore[union-attr]
+            values = rpc.server.services.raw_values  # type: ignore[union-attr]
             peer = next(iter(rpc.store.peers.values()))
             await soon(lambda: peer.pending_writes, "the write is proposed")
             tasks.create_task(worker.sweep())
@@ -227,8 +231,7 @@ def test_a_sweep_can_be_made_to_leave_what_it_found() -> None:
     async def test(rpc: StoreRpc) -> None:
         await put(rpc, b"k", b"v", 2)
         await asyncio.sleep(2.5)
-        worker = rpc.server._ttl
-        assert worker is not None
+        worker = sweeper(rpc)
         rpc.fail.configure("raw_ttl_before_remove", "1*return")
         await worker.sweep()
         assert [key for key, _ in rpc.data()["default"]] == [b"zk"]
