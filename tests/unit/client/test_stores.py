@@ -329,3 +329,19 @@ def test_urgent_requests_are_told_by_their_context() -> None:
         assert urgent == [False, True]
 
     with_cluster(body)
+
+
+def test_stores_are_told_how_long_a_caller_waits() -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
+        await put(client, b"a", b"1")
+        for options in ({}, {"replica_read": True}):
+            await send_get(client, b"a", timeout_s=1.5, **options)
+            assert cluster.requests[-1][1].context.max_execution_duration_ms == 1500
+        backoffer = client.new_backoffer(1000)
+        region = await client.region_cache.locate_key(b"a", backoffer)
+        request = kvrpcpb_pb2.GetRequest(key=b"a", version=1)
+        request.context.max_execution_duration_ms = 7
+        await client.sender.send(region, "KvGet", request, backoffer=backoffer)
+        assert cluster.requests[-1][1].context.max_execution_duration_ms == 7
+
+    with_cluster(body)
