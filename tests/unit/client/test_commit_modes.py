@@ -53,7 +53,7 @@ def test_two_regions_commit_asynchronously() -> None:
         assert cluster.calls("KvCommit") == 0  # nothing was waited for
         assert {lock.use_async_commit for lock in cluster.storage.locks().values()} == {True}
         assert cluster.storage.locks()[A].secondaries == (B, Z)
-        other = await cluster.client("other")
+        other = await cluster.txn_client("other")
         assert await client.timestamp() >= txn.commit_ts
         assert await read(client, A, B, Z) == {A: b"1", B: b"1", Z: b"1"}
         assert await read(other, A, B, Z) == {A: b"1", B: b"1", Z: b"1"}

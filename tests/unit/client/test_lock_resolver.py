@@ -39,7 +39,7 @@ def put_lock(primary: bytes, start_ts: int, ttl_ms: int = 1000, **more: Any) -> 
 
 async def abandon(cluster: MemoryCluster, count: int) -> int:
     """A client prewrites many keys and dies; returns its start_ts."""
-    dead = await cluster.client("dead")
+    dead = await cluster.txn_client("dead")
     dead.defaults = TWO_PHASES
     txn = await dead.begin()
     for number in range(count):
