@@ -1,6 +1,5 @@
 """The MVCC storage of the client's tests with what newer stores can: async commit, 1PC, force locks, batched resolving.
 
-`declines` makes it answer zeros, as a store does that wants two phases. `reads_through` honours `committed_locks` in point reads.
 Invariant: a minimal commit timestamp is above every timestamp that was read at before (`max_ts`).
 """
 
@@ -27,8 +26,6 @@ class AsyncStorage(MvccStorage):
     def __init__(self) -> None:
         super().__init__()
         self.max_ts = 0
-        self.declines = False
-        self.reads_through = True
 
     # ---- reads ----
 
@@ -38,8 +35,8 @@ class AsyncStorage(MvccStorage):
 
     def _KvGet(self, request: Any) -> Any:
         self._note_read(request.version)
-        lock = self.locks().get(request.key)
-        if self.reads_through and lock is not None and lock.start_ts in request.context.committed_locks:
+        lock = MvccReader(self.engine).load_lock(keys.data_key(request.key))
+        if lock is not None and lock.start_ts in request.context.committed_locks:
             reader = MvccReader(self.engine)
             if lock.lock_type is LockType.DELETE:
                 return pb.GetResponse(not_found=True)
@@ -74,7 +71,7 @@ class AsyncStorage(MvccStorage):
         response = super()._KvPrewrite(request)
         floor = max(self.max_ts + 1, request.start_version + 1, request.for_update_ts + 1, request.min_commit_ts)
         too_late = request.max_commit_ts and floor > request.max_commit_ts
-        if response.errors or not wants or self.declines or too_late:
+        if response.errors or not wants or too_late:
             return response
         if request.try_one_pc:
             return self._commit_at_once(request, floor)
@@ -109,7 +106,7 @@ class AsyncStorage(MvccStorage):
         response = pb.PrewriteResponse()
         batch = self.engine.batch()
         for mutation in request.mutations:
-            lock = self.locks().get(mutation.key)
+            lock = MvccReader(self.engine).load_lock(keys.data_key(mutation.key))
             if lock is None:
                 continue
             if not lock.use_async_commit:
