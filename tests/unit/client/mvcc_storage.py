@@ -33,7 +33,8 @@ _MUTATIONS = {
 class MvccStorage:
     """Commands by method name; `bounds` are the region's physical bounds."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, protect_rollbacks: bool = False) -> None:
+        self._protect_rollbacks = protect_rollbacks
         self.engine = MemoryEngine()
         self.raw: dict[bytes, bytes] = {}
 
@@ -182,7 +183,7 @@ class MvccStorage:
             pb.BatchRollbackResponse(),
             request.start_version,
             request.keys,
-            lambda txn, reader, key: cleanup.cleanup(txn, reader, key, 0, protect_rollback=False),
+            lambda txn, reader, key: cleanup.cleanup(txn, reader, key, 0, protect_rollback=self._protect_rollbacks),
         )
 
     def _KvResolveLock(self, request: Any, bounds: tuple[bytes, bytes]) -> Any:
@@ -198,7 +199,7 @@ class MvccStorage:
             if request.commit_version:
                 commit.commit(txn, reader, key, request.commit_version)
             else:
-                cleanup.cleanup(txn, reader, key, 0, protect_rollback=False)
+                cleanup.cleanup(txn, reader, key, 0, protect_rollback=self._protect_rollbacks)
 
         return self._for_keys(pb.ResolveLockResponse(), request.start_version, wanted, action)
 

@@ -26,7 +26,7 @@ from protos.kvproto import metapb_pb2, pdpb_pb2
 from tikv_py.client.pd.errors import StoreNotFound
 from tikv_py.client.pd.heartbeat import RegionHeartbeatStream
 from tikv_py.client.pd.members import CALL_BUDGET_S, PdMembers
-from tikv_py.client.pd.tso import BUDGET_S, TsoBatcher
+from tikv_py.client.pd.tso import BUDGET_S, LOW_RESOLUTION_S, TsoBatcher
 
 CONNECT_BUDGET_S = 60.0
 SHORT_BUDGET_S = 5.0
@@ -109,6 +109,13 @@ class PdClient:
     async def timestamps(self, count: int, budget_s: float = BUDGET_S) -> range:
         """`count` new timestamps in a row, up to 100,000. Raises TsoUnavailable, ValueError."""
         return await self._tso.timestamps(count, budget_s)
+
+    async def low_resolution_timestamp(self, max_age_s: float = LOW_RESOLUTION_S) -> int:
+        """A timestamp that was the newest at most `max_age_s` ago, most often without asking PD. Raises TsoUnavailable.
+
+        It tells how old something is (a lock's time to live); nothing may be read or written at it.
+        """
+        return await self._tso.low_resolution(max_age_s)
 
     @property
     def timestamp_round_trips(self) -> int:
