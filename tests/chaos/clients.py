@@ -59,7 +59,9 @@ async def main(name: str, addresses: list[str], path: Path, prefix: bytes, seed:
     connections = [await connect_txn(addresses) for _ in range(CONNECTIONS)]
     raws = [await connect_raw(addresses) for _ in range(CONNECTIONS)]
     sessions = [
-        Session(number, random.Random(rng.random()), connections[number % CONNECTIONS], raws[number % CONNECTIONS], number)
+        Session(
+            number, random.Random(rng.random()), connections[number % CONNECTIONS], raws[number % CONNECTIONS], number
+        )
         for number in range(clients + 1)
     ]
     judge = sessions.pop()

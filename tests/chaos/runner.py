@@ -178,11 +178,17 @@ def judge(
     """The verdict and the figures. `times`: when the clients began, and when the last fault was healed."""
     begun, healed = times
     answered = sorted(one.returned for one in operations if one.ok)
-    outage = max((after - before for before, after in zip([begun, *answered], answered, strict=False)), default=plan.seconds)
-    recovery = min((one.returned for one in operations if one.ok and one.called >= healed), default=float("inf")) - healed
+    outage = max(
+        (after - before for before, after in zip([begun, *answered], answered, strict=False)), default=plan.seconds
+    )
+    recovery = (
+        min((one.returned for one in operations if one.ok and one.called >= healed), default=float("inf")) - healed
+    )
     floor = int(plan.seconds * FLOOR_PER_S)
     if len(answered) < floor:
-        failures.append(f"only {len(answered)} operations were acknowledged, {floor} are the least that tells something")
+        failures.append(
+            f"only {len(answered)} operations were acknowledged, {floor} are the least that tells something"
+        )
     if recovery > RECOVER_WITHIN_S:
         failures.append(f"nothing was acknowledged within {RECOVER_WITHIN_S} s of the last heal")
     counts = {outcome: sum(one.outcome is outcome for one in operations) for outcome in Outcome}
