@@ -187,5 +187,5 @@ class AsyncStorage(MvccStorage):
             for_update_ts,
             request.lock_ttl,
             max(request.min_commit_ts, for_update_ts + 1),
-            request.lock_only_if_exists,
+            lock_only_if_exists=request.lock_only_if_exists,
         )
