@@ -104,18 +104,19 @@ class EpochNotMatch(RegionError):
 
 
 class ServerIsBusy(RegionError):
-    """A bounded queue is full or a deadline has passed; nothing was done."""
+    """A bounded queue is full or a deadline has passed; nothing was done. The two times are hints: 0 says nothing."""
 
     code = "KV:Raftstore:ServerIsBusy"
     retry = RetryClass.BACKOFF
     mysql_code = 9003
 
-    def __init__(self, reason: str, backoff_ms: int = 0) -> None:
+    def __init__(self, reason: str, backoff_ms: int = 0, estimated_wait_ms: int = 0) -> None:
         super().__init__(f"server is busy: {reason}")
-        self.reason, self.backoff_ms = reason, backoff_ms
+        self.reason, self.backoff_ms, self.estimated_wait_ms = reason, backoff_ms, estimated_wait_ms
 
     def _fill(self, error: errorpb_pb2.Error) -> None:
         error.server_is_busy.reason, error.server_is_busy.backoff_ms = self.reason, self.backoff_ms
+        error.server_is_busy.estimated_wait_ms = min(self.estimated_wait_ms, 0xFFFFFFFF)
 
 
 class StaleCommand(RegionError):
@@ -317,7 +318,8 @@ def _from_variant(error: errorpb_pb2.Error) -> RegionError:
     if error.HasField("epoch_not_match"):
         return EpochNotMatch(error.message, tuple(error.epoch_not_match.current_regions))
     if error.HasField("server_is_busy"):
-        return ServerIsBusy(error.server_is_busy.reason, error.server_is_busy.backoff_ms)
+        busy = error.server_is_busy
+        return ServerIsBusy(busy.reason, busy.backoff_ms, busy.estimated_wait_ms)
     if error.HasField("stale_command"):
         return StaleCommand(0)
     if error.HasField("store_not_match"):

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from core_py.codec import ts as tso
 from core_py.codec.ts import TS_MAX
+from tests.golden.mvcc_matrix import matrix
 from tikv_py.engine.memory import MemoryEngine
 from tikv_py.engine.port import CF_DEFAULT, CF_LOCK, CF_WRITE
 from tikv_py.mvcc import keys, scanner
@@ -23,13 +24,14 @@ from tikv_py.mvcc.actions.gc import VersionGc
 from tikv_py.mvcc.actions.prewrite import (
     Assertion,
     AssertionLevel,
+    FastCommit,
     Mutation,
     MutationOp,
     PessimisticAction,
     PrewriteProps,
-    prewrite,
 )
-from tikv_py.mvcc.errors import TxnError
+from tikv_py.mvcc.actions.prewrite_request import prewrite_all
+from tikv_py.mvcc.errors import KeyIsLocked, TxnError, WriteConflict
 from tikv_py.mvcc.lock import Lock, LockType
 from tikv_py.mvcc.reader import MvccReader, snapshot_get
 from tikv_py.mvcc.txn import MvccTxn
@@ -57,15 +59,17 @@ class MvccScript:
 
     def run(self, line: str) -> str:
         name, *words = line.split()
+        if name == "matrix":
+            return matrix(MvccScript().run, " ".join(words))
         flags = {word for word in words if "=" not in word}
         args = dict(word.split("=", 1) for word in words if "=" in word)
         handler: Callable[[dict[str, str], set[str]], str] = getattr(self, "do_" + name.replace("-", "_"))
         try:
             return handler(args, flags)
         except TxnError as error:
-            return (
-                f"{type(error).__name__}{': ' + str(getattr(error, 'reason', '')) if hasattr(error, 'reason') else ''}"
-            )
+            reason = f": {error.reason}" if isinstance(error, WriteConflict) else ""
+            at_once = " (resolve at once)" if isinstance(error, KeyIsLocked) and error.resolve_unconditionally else ""
+            return type(error).__name__ + reason + at_once
 
     def _write(self, start_ts: int, action: Callable[[MvccTxn, MvccReader], T]) -> T:
         txn = MvccTxn(start_ts)
@@ -81,14 +85,22 @@ class MvccScript:
 
     def do_prewrite(self, args: dict[str, str], flags: set[str]) -> str:
         start_ts = stamp(args["start"])
+        fast = FastCommit(
+            stamp(args.get("max_ts", "0")),
+            stamp(args.get("max_commit", "0")),
+            secondaries=(b"p",) if "async" in flags else None,
+            one_pc="one-pc" in flags,
+        )
         props = PrewriteProps(
-            args["primary"].encode(),
+            args.get("primary", "k").encode(),
             start_ts,
             int(args.get("ttl", "10")),
             min_commit_ts=stamp(args["min"]) if "min" in args else 0,
             for_update_ts=stamp(args["for_update"]) if "for_update" in args else 0,
             is_pessimistic="for_update" in args,
-            assertion_level=AssertionLevel.STRICT,
+            skip_constraint_check="skip-constraints" in flags,
+            assertion_level=AssertionLevel[args.get("level", "strict").upper()],
+            fast=fast if flags & {"async", "one-pc"} else None,
         )
         mutation = Mutation(
             MutationOp[args.get("op", "put").upper()],
@@ -96,9 +108,13 @@ class MvccScript:
             args.get("value", "").encode() * int(args.get("times", "1")),
             Assertion[args.get("assert", "none").upper()],
             PessimisticAction[args.get("action", "skip").upper()],
+            stamp(args.get("expected", "0")),
         )
-        self._write(start_ts, lambda txn, reader: prewrite(txn, reader, props, mutation))
-        return "ok"
+        done = self._write(start_ts, lambda txn, reader: prewrite_all(txn, reader, props, [mutation]))
+        if done.errors:
+            raise done.errors[0]
+        text = f" min_commit={show_ts(done.min_commit_ts)}" if done.min_commit_ts else ""
+        return "ok" + text + (f" one_pc={show_ts(done.one_pc_commit_ts)}" if done.one_pc_commit_ts else "")
 
     def do_commit(self, args: dict[str, str], flags: set[str]) -> str:
         self._write(
@@ -156,6 +172,7 @@ class MvccScript:
             stamp(args.get("caller", "0")),
             stamp(args["current"]),
             rollback_if_not_exist="rollback" in flags,
+            force_sync_commit="force-sync" in flags,
             resolving_pessimistic_lock="resolving-pessimistic" in flags,
             verify_is_primary="verify" in flags,
         )

@@ -190,7 +190,7 @@ def test_a_transaction_from_before_the_safe_point_gets_no_lock() -> None:
         lock.mutations.add(op=pb.PessimisticLock, key=b"k")
         assert "transaction start ts is 49" in (await rpc.call("KvPessimisticLock", lock)).errors[0].abort
         await rpc.commit(b"early", 40, 51)  # who has a lock may finish
-        await rpc.prewrite(b"k", b"v", 50)
+        await rpc.prewrite(b"k", b"v", 51)
 
         for name, read in {
             "KvGet": pb.GetRequest(key=b"early", version=49),

@@ -11,6 +11,8 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+NOBODY = "02:00:00:00:00:01"
+
 
 def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
@@ -68,6 +70,18 @@ class Namespaces:
     def heal(self, name: str) -> None:
         """End that."""
         _ip("-n", self._hub, "link", "set", self._links[name], "up")
+
+    def block(self, source: str, target: str) -> None:
+        """What one namespace sends to another is lost, silently; the other way stays open.
+
+        The packets go to a hardware address that nobody has, which needs no packet filter.
+        """
+        entry = ("neigh", "replace", self.addresses[target], "lladdr", NOBODY, "dev", "eth0", "nud", "permanent")
+        _ip("-n", self._space(source), *entry)
+
+    def unblock(self, source: str, target: str) -> None:
+        """End that."""
+        _ip("-n", self._space(source), "neigh", "del", self.addresses[target], "dev", "eth0")
 
     def close(self) -> None:
         """Take everything away."""

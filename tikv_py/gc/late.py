@@ -1,6 +1,6 @@
 """Transactions that come too late to write.
 
-Below its GC safe point a store may have removed what decides about an old transaction: that it was rolled back, and commits
+Up to its GC safe point a store may have removed what decides about an old transaction: that it was rolled back, and commits
 it conflicts with. So a lock is not given to it any more, whatever the records say that are left. TiKV relies on its clients here
 (TiDB reports the start of its oldest transaction, and PD keeps the safe point before it); a client that reports nothing
 would break snapshot isolation silently.
@@ -18,6 +18,6 @@ from tikv_py.raftstore.store import Store
 
 
 def check_not_collected(store: Store, start_ts: int) -> None:
-    """Raise GcTooEarly for a transaction that began before the store's safe point."""
-    if start_ts < store.gc_safe_point:
+    """Raise GcTooEarly for a transaction that did not begin behind the store's safe point."""
+    if start_ts <= store.gc_safe_point:
         raise GcTooEarly(start_ts, store.gc_safe_point)

@@ -23,16 +23,20 @@ from tikv_py.coprocessor.service import CoprocessorService
 from tikv_py.deadlock.detector import DeadlockDetector
 from tikv_py.engine.port import Engine
 from tikv_py.failpoints import POINTS
-from tikv_py.raftstore.router import RaftRouter
+from tikv_py.gc.driver import GcDriver
+from tikv_py.gc.region_calls import RegionCalls
+from tikv_py.raftstore.router import RaftRouter, StoreCalls
 from tikv_py.raftstore.store import Store
 from tikv_py.server.bootstrap import bootstrap_cluster, identify
 from tikv_py.server.config import TikvConfig
 from tikv_py.server.disk_watch import DiskUse, DiskWatch
+from tikv_py.server.flow_watch import FlowWatch
 from tikv_py.server.gc_worker import GcWorker
 from tikv_py.server.load_split_worker import LoadSplitWorker
 from tikv_py.server.max_ts_worker import MaxTsWorker
 from tikv_py.server.metrics import StoreMetrics
 from tikv_py.server.pd_worker import PdWorker
+from tikv_py.server.raw_ttl import TtlWorker
 from tikv_py.server.safe_ts_worker import SafeTsWorker
 from tikv_py.server.services import NodeServices
 from tikv_py.server.split_worker import SplitWorker
@@ -91,6 +95,7 @@ class TikvServer:
         self.pd_worker: PdWorker | None = None
         self.max_ts: MaxTsWorker | None = None
         self.safe_ts: SafeTsWorker | None = None
+        self.gc_driver: GcDriver | None = None
         self._workers: list[Worker] = []
         self._addresses: dict[int, str] = {}
         self.address = ""
@@ -99,11 +104,16 @@ class TikvServer:
         """Come up. Raises StorageError, ConfigError, PdError."""
         ports, config = self._ports, self.config
         await self.pd.connect()
-        store_id = await identify(ports.kv_db, self.pd)
+        store_id = await identify(ports.kv_db, self.pd, ttl=config.storage.enable_ttl)
         store = self.store = self._make_store(store_id)
         services, gc, start_workers = self._make_workers(store)
         coprocessor = CoprocessorService(
-            services.access, ports.workers, self._metrics, ports.clock, max_tasks=config.coprocessor.max_tasks
+            services.access,
+            ports.workers,
+            self._metrics,
+            ports.clock,
+            max_tasks=config.coprocessor.max_tasks,
+            pool=services.pool,
         )
         deadlocks = DeadlockDetector(
             store,
@@ -175,9 +185,19 @@ class TikvServer:
             safe_ts = self.safe_ts = SafeTsWorker(store, self.pd, concurrency, interval_s, metrics.resolved_ts, failed)
             self._workers.append(safe_ts)
             starts.append(safe_ts.start)
+        flow = FlowWatch(services.flow, ports.kv_db, ports.workers, metrics.flow, failed)
+        self._workers.append(flow)
+        starts.append(flow.start)
+        if config.storage.enable_ttl:
+            ttl_interval_s = float(config.storage.ttl_check_poll_interval)
+            ttl = TtlWorker(store, services.raw_values, services.pool, ttl_interval_s, metrics.ttl, failed)
+            self._workers.append(ttl)
+            starts.append(ttl.start)
         gc = GcWorker(store, self.pd, services.scheduler.latches, config.gc, metrics.gc, failed)
-        self._workers.append(gc)
-        starts.append(gc.start)
+        calls = RegionCalls(self.pd, StoreCalls(ports.transport, self._address_of), ports.clock)
+        driver = self.gc_driver = GcDriver(store, self.pd, calls, config.gc, failed)
+        self._workers += [gc, driver]
+        starts += [gc.start, driver.start]
         return services, gc, starts
 
     def _meta(self, store_id: int) -> metapb_pb2.Store:

@@ -16,6 +16,7 @@ from tikv_py.deadlock.wait_for_graph import Wait
 from tikv_py.deadlock.wire import entry_of
 from tikv_py.gc.late import check_not_collected
 from tikv_py.mvcc.actions import pessimistic_lock
+from tikv_py.mvcc.actions.pessimistic_lock import LockedKey
 from tikv_py.mvcc.errors import TxnError
 from tikv_py.mvcc.reader import MvccReader
 from tikv_py.mvcc.txn import MvccTxn
@@ -55,7 +56,7 @@ class KvLockService:
         force = request.wake_up_mode == pb.WakeUpModeForceLock
         try:
             _check(request, force=force)
-            values = await self._lock(request)
+            locked = await self._lock(request)
         except TxnError as error:
             if isinstance(error, DeadlockFound):
                 self._history.append(error.cycle.chain)
@@ -63,27 +64,30 @@ class KvLockService:
             if force:
                 response.results.add(type=pb.LockResultFailed)
             return response
-        return _locked_response(request, values, force=force)
+        return _locked_response(request, locked, force=force)
 
-    async def _lock(self, request: pb.PessimisticLockRequest) -> list[bytes | None]:
+    async def _lock(self, request: pb.PessimisticLockRequest) -> list[LockedKey]:
         props = pessimistic_lock.LockProps(
             request.primary_lock,
             request.start_version,
             request.for_update_ts or request.start_version,
             request.lock_ttl,
             request.min_commit_ts,
+            need_value=request.return_values,
+            need_existence=request.check_existence,
             lock_only_if_exists=request.lock_only_if_exists,
+            allow_lock_with_conflict=request.wake_up_mode == pb.WakeUpModeForceLock,
         )
 
-        def decide(txn: MvccTxn, reader: MvccReader) -> list[bytes | None]:
+        def decide(txn: MvccTxn, reader: MvccReader) -> list[LockedKey]:
             check_not_collected(self._access.store, request.start_version)
             self._access.concurrency.read_at(props.for_update_ts)
-            values = []
-            for mutation in request.mutations:
-                not_exist = mutation.assertion == pb.NotExist
-                locked = pessimistic_lock.acquire(txn, reader, props, mutation.key, should_not_exist=not_exist)
-                values.append(locked.value)
-            return values
+            return [
+                pessimistic_lock.acquire(
+                    txn, reader, props, mutation.key, should_not_exist=mutation.assertion == pb.NotExist
+                )
+                for mutation in request.mutations
+            ]
 
         user_keys = [mutation.key for mutation in request.mutations]
         context = request.context
@@ -154,10 +158,6 @@ def _entries(chains: Iterable[tuple[Wait, ...]]) -> list[deadlock_pb2.WaitForEnt
 
 def _check(request: pb.PessimisticLockRequest, *, force: bool) -> None:
     """Raise InvalidLockRequest for what the public servers refuse as well."""
-    if request.lock_only_if_exists and not request.return_values:
-        raise InvalidLockRequest(
-            f"transaction {request.start_version}: lock_only_if_exists is set and return_values is not"
-        )
     if force and len(request.mutations) > 1:
         raise InvalidLockRequest(
             f"transaction {request.start_version}: a request that is locked in spite of conflicts is of one key,"
@@ -166,16 +166,21 @@ def _check(request: pb.PessimisticLockRequest, *, force: bool) -> None:
 
 
 def _locked_response(
-    request: pb.PessimisticLockRequest, values: list[bytes | None], *, force: bool
+    request: pb.PessimisticLockRequest, locked: list[LockedKey], *, force: bool
 ) -> pb.PessimisticLockResponse:
     response = pb.PessimisticLockResponse()
     if force:
-        for value in values:
-            response.results.add(type=pb.LockResultNormal, value=value or b"", existence=value is not None)
+        for one in locked:
+            conflict = pb.LockResultLockedWithConflict if one.conflict_ts else pb.LockResultNormal
+            response.results.add(
+                type=conflict,
+                value=one.value or b"",
+                existence=bool(one.exists),
+                locked_with_conflict_ts=one.conflict_ts,
+            )
         return response
     if request.return_values:
-        response.values.extend(value or b"" for value in values)
-        response.not_founds.extend(value is None for value in values)
-    elif request.check_existence:
-        response.not_founds.extend(value is None for value in values)
+        response.values.extend(one.value or b"" for one in locked)
+    if request.return_values or request.check_existence:
+        response.not_founds.extend(not one.exists for one in locked)
     return response

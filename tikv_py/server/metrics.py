@@ -146,6 +146,67 @@ class GcMetrics:
             self._status.labels(state).set(state == now)
 
 
+class ReadPoolMetrics:
+    """Of the reads that share the loop and the threads; `wait` and `handle` by priority, high first."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        wait, handle = (
+            Histogram(
+                f"tikv_unified_read_pool_{name}_duration_seconds",
+                text,
+                ["priority"],
+                buckets=LATENCY_BUCKETS,
+                registry=registry,
+            )
+            for name, text in (("wait", "Time that reads waited for their turn"), ("handle", "Time they took then"))
+        )
+        self.wait = tuple(wait.labels(priority) for priority in ("high", "normal", "low"))
+        self.handle = tuple(handle.labels(priority) for priority in ("high", "normal", "low"))
+        self.running = Gauge(
+            "tikv_unified_read_pool_running_tasks", "Reads that hold one of the pool's threads", registry=registry
+        )
+        self.refused = Counter(
+            "tikv_unified_read_pool_refused", "Reads refused because too many waited", registry=registry
+        )
+
+
+class FlowMetrics:
+    """Of slowing writes down for the database's sake."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.write_flow = Gauge("tikv_scheduler_write_flow", "Bytes per second of ordinary writes", registry=registry)
+        self.throttle_flow = Gauge(
+            "tikv_scheduler_throttle_flow", "Bytes per second that are let through; 0: no limit", registry=registry
+        )
+        self.throttle_time = Histogram(
+            "tikv_scheduler_throttle_duration_seconds",
+            "Time that writes were held back",
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.memtables = Gauge(
+            "tikv_scheduler_memtable", "Memtables that wait to be flushed", ["cf"], registry=registry
+        )
+        self.l0_files = Gauge("tikv_scheduler_l0", "Files on level 0", ["cf"], registry=registry)
+        self.pending = Gauge(
+            "tikv_scheduler_pending_compaction_bytes", "Bytes that wait to be compacted", ["cf"], registry=registry
+        )
+        self.actions = Counter("tikv_scheduler_throttle_action", "Changes of the limit", ["type"], registry=registry)
+
+
+class TtlMetrics:
+    """Of removing expired raw values."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.actions = Counter(
+            "tikv_ttl_checker_actions", "Steps of looking for expired values", ["type"], registry=registry
+        )
+        self.regions = Gauge(
+            "tikv_ttl_checker_processed_regions", "Regions looked through in this round", registry=registry
+        )
+        self.expired = Counter("tikv_ttl_expire_kv_count", "Expired values removed", registry=registry)
+
+
 class StoreMetrics:
     """One per process."""
 
@@ -202,6 +263,9 @@ class StoreMetrics:
         self.resolved_ts = ResolvedTsMetrics(registry)
         self.gc = GcMetrics(registry)
         self.lock_waiting = LockWaitMetrics(registry)
+        self.read_pool = ReadPoolMetrics(registry)
+        self.flow = FlowMetrics(registry)
+        self.ttl = TtlMetrics(registry)
         self.scheduler_busy = Counter(
             "tikv_scheduler_too_busy", "Commands refused because a queue was full", ["type"], registry=registry
         )

@@ -22,7 +22,8 @@ from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.region import check_key
 from tikv_py.txn.context import RegionAccess
 from tikv_py.txn.deadline import Deadline
-from tikv_py.txn.latches import Latch, Latches
+from tikv_py.txn.flow_control import FlowController
+from tikv_py.txn.latches import DEFAULT_SLOTS, Latch, Latches
 from tikv_py.txn.waiting.lock_waiting import LockWaiting
 
 T = TypeVar("T")
@@ -34,7 +35,16 @@ Decision = Callable[[MvccTxn, MvccReader], T]
 class Scheduler:
     """Runs commands of all regions of a store."""
 
-    def __init__(self, access: RegionAccess, clock: Clock, pending_write_bytes: int, waiting: LockWaiting) -> None:
+    def __init__(
+        self,
+        access: RegionAccess,
+        clock: Clock,
+        pending_write_bytes: int,
+        waiting: LockWaiting,
+        *,
+        latch_slots: int = DEFAULT_SLOTS,
+        flow: FlowController | None = None,
+    ) -> None:
         self._access = access
         self._store = access.store
         self._clock = clock
@@ -42,7 +52,8 @@ class Scheduler:
         self._pending_write_bytes = pending_write_bytes
         self.held_bytes = 0
         """Of commands that wait for their latches or run."""
-        self.latches = Latches()
+        self.latches = Latches(latch_slots)
+        self.flow = flow or FlowController(clock)
         self.waiting = waiting
 
     async def run(
@@ -64,8 +75,12 @@ class Scheduler:
         if self.held_bytes and self.held_bytes + size > self._pending_write_bytes:
             raise ServerIsBusy(f"scheduler is busy: commands of {self.held_bytes} bytes wait")
         self.held_bytes += size
+        self.flow.seen_bytes += value_bytes
+        disk_full_opt = max(context.disk_full_opt, disk_full_opt)
         try:
-            return await self._run(context, user_keys, start_ts, decide, max(context.disk_full_opt, disk_full_opt))
+            if self.flow.throttles and not disk_full_opt:
+                await self.flow.admit(size, context)
+            return await self._run(context, user_keys, start_ts, decide, disk_full_opt)
         finally:
             self.held_bytes -= size
 

@@ -135,7 +135,7 @@ class Backoffer:
         name, exempt = kind.name, kind.exempt_ms
         history.causes.append(str(cause))
         history.kinds[name] = kind
-        if self.spent_ms >= self.budget_ms or (exempt and self.exempt_ms >= max(exempt, self.budget_ms)):
+        if self.spent_ms >= self.budget_ms or self._is_exemption_spent(kind):
             raise self._error(history, kind) from (cause if isinstance(cause, BaseException) else None)
         if exempt:
             self.exempt_ms += pause
@@ -148,6 +148,9 @@ class Backoffer:
             self.stats.retries[name] += 1
             self.stats.retry_ms[name] += pause
         await asyncio.sleep(pause / 1000)
+
+    def _is_exemption_spent(self, kind: BackoffKind) -> bool:
+        return kind.exempt_ms > 0 and self.exempt_ms >= max(kind.exempt_ms, self.budget_ms)
 
     def _next_ms(self, history: _History, kind: BackoffKind) -> int:
         full = min(kind.cap_ms, kind.base_ms << min(history.tries.get(kind.name, 0), 20))
@@ -164,9 +167,11 @@ class Backoffer:
         return max(1, made)
 
     def _error(self, history: _History, kind: BackoffKind) -> BudgetExhausted:
-        """The failure of the kind that slept longest; of the present one when only exempt kinds slept."""
+        """The failure of the kind that slept longest; of the present one when that used up its own budget, or alone slept."""
         charged = {name: slept for name, slept in history.slept_ms.items() if not history.kinds[name].exempt_ms}
-        longest = history.kinds[max(charged, key=charged.__getitem__)] if charged else kind
+        longest = kind
+        if charged and not self._is_exemption_spent(kind):
+            longest = history.kinds[max(charged, key=charged.__getitem__)]
         tries = ", ".join(f"{name} x{count} {history.slept_ms[name]} ms" for name, count in history.tries.items())
         causes = "; ".join(f"{number}. {text}" for number, text in enumerate(history.causes, 1))
         waited = self.spent_ms + self.exempt_ms

@@ -322,7 +322,8 @@ class RegionRequestSender:
         if not sending.at_leader:
             sending.to_leader()
             sending.used_up.clear()
-        if not leader.id or self._stores.liveness(leader.store_id) is Liveness.UNREACHABLE:
+        is_circle = leader.id == sending.peer.id
+        if not leader.id or is_circle or self._stores.liveness(leader.store_id) is Liveness.UNREACHABLE:
             self._cache.refresh(region)
             await sending.backoffer.backoff(kinds.REGION_SCHEDULING, text)
             self._use_up(sending)

@@ -32,8 +32,10 @@ from tikv_py.client.region.regions import TXN_KEYS, Region
 from tikv_py.client.region.sender import READ_TIMEOUT_S, RegionRequestSender, with_region_retries
 from tikv_py.client.region.store import StoreCache
 from tikv_py.client.txn.context import ClientContext
+from tikv_py.client.txn.gc import GarbageCollector
 from tikv_py.client.txn.latches import LocalLatches
 from tikv_py.client.txn.lock_resolver import LockResolver
+from tikv_py.client.txn.safe_point import TxnSafePoint
 from tikv_py.client.txn.snapshot import Snapshot, within
 from tikv_py.client.txn.transaction import Transaction, TxnOptions
 
@@ -42,6 +44,7 @@ CLOSE_GRACE_S = 5.0  # secondaries still being committed at `close` get so long;
 SPLIT_BUDGET_MS = 20_000
 RETRY_BUDGET_MS = 20_000  # pauses between the runs of one `run_in_transaction`
 DEFAULTS = TxnOptions()
+GC_BUDGET_MS = 100_000
 
 
 class Beginning:
@@ -88,6 +91,7 @@ class TxnClient:
         self.stores = StoreCache(pd, transport, clock, self._scope, streams_per_store=streams_per_store)
         self.sender = RegionRequestSender(self.region_cache, self.stores, random, pd.cluster_id)
         self.lock_resolver = LockResolver(pd, self.region_cache, self.sender, clock, self._background)
+        self._safe_point = TxnSafePoint(pd, clock, self._scope)
         self._context = ClientContext(
             pd,
             self.region_cache,
@@ -97,6 +101,7 @@ class TxnClient:
             self._heart_beats,
             clock,
             random,
+            self._safe_point,
             LocalLatches(local_latches) if local_latches else None,
         )
 
@@ -233,11 +238,27 @@ class TxnClient:
         backoffer: Backoffer,
         timeout_s: float = READ_TIMEOUT_S,
     ) -> coprocessor_pb2.Response:
-        """Run a plan on one region. Raises RegionStale (split the ranges again); `locked` and `other_error` are the caller's."""
+        """Run a plan on one region; `locked` and `other_error` are the caller's.
+
+        Raises RegionStale (split the ranges again), GcTooEarly.
+        """
+        self._safe_point.check(request.start_ts)
         response: coprocessor_pb2.Response = await self.sender.send(
             region, "Coprocessor", request, backoffer=backoffer, timeout_s=timeout_s
         )
         return response
+
+    async def gc(self, safe_point: int) -> int:
+        """Have the stores drop versions that only reads before `safe_point`, a timestamp, need; returns how far PD lets them.
+
+        Ends all transactions that began before it. Raises SafePointInFuture, LocksRemain, PdError for one behind the safe point in
+        force, BudgetExhausted classes.
+        """
+        backoffer = self.new_backoffer(GC_BUDGET_MS)
+        collector = GarbageCollector(self.pd, self.region_cache, self.sender, self.lock_resolver, backoffer)
+        reached = await collector.run(safe_point)
+        self._safe_point.note(reached)
+        return reached
 
     async def split_region(self, keys: Sequence[bytes]) -> list[metapb_pb2.Region]:
         """Split regions at user keys; returns the regions that came of it."""

@@ -12,6 +12,7 @@ from tikv_py.client.region.cache import RegionCache
 from tikv_py.client.region.sender import RegionRequestSender
 from tikv_py.client.txn.latches import LocalLatches
 from tikv_py.client.txn.lock_resolver import LockResolver
+from tikv_py.client.txn.safe_point import TxnSafePoint
 
 READ_BUDGET_MS = 20_000
 PREWRITE_BUDGET_MS = 40_000
@@ -31,6 +32,7 @@ class ClientContext:
     heart_beats: TaskScope
     clock: Clock
     random: Random
+    safe_point: TxnSafePoint
     latches: LocalLatches | None = None
 
     def new_backoffer(self, budget_ms: int) -> Backoffer:

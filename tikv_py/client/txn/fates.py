@@ -113,7 +113,12 @@ class TxnFates:
         )
         while True:
             try:
-                return await self.ask_primary(request, backoffer)
+                fate = await self.ask_primary(request, backoffer)
+                if fate.alive and await self._timestamps.left_ms(start_ts, fate.ttl_ms) < 0:
+                    # The primary outlives the lock met, and the recent timestamp was too old to end it.
+                    request.current_ts = await self._timestamps.fresh()
+                    fate = await self.ask_primary(request, backoffer)
+                return fate
             except PrimaryMismatch:
                 if not pessimistic:
                     raise

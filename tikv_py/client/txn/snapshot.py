@@ -72,6 +72,7 @@ class Snapshot:
         self._told: ChainMap[int, None] = ChainMap(self._ignored, self._committed)
 
     def _fill(self, request: Any) -> Any:
+        self._context.safe_point.check(self.ts)
         if self._ignored or self._committed:
             context = request.context
             del context.resolved_locks[:]

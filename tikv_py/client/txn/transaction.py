@@ -20,7 +20,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass
 from functools import partial
 
-from tikv_py.client.errors import TxnClosed, WriteConflictError
+from tikv_py.client.errors import GcTooEarly, TxnClosed, WriteConflictError
 from tikv_py.client.region import backoff as kinds
 from tikv_py.client.txn.committer import CommitPlan, TwoPhaseCommitter
 from tikv_py.client.txn.context import ClientContext
@@ -302,6 +302,7 @@ class Transaction:
         if not len(self.buffer):
             self._locks.release_all()
             return 0
+        await self._check_safe_point()
         plan = CommitPlan(
             start_ts=self.start_ts,
             primary=choose_primary(mutations, self._locks.primary),
@@ -332,6 +333,14 @@ class Transaction:
             self._locks.release_doubtful()
             self._locks.stop()
         return commit_ts
+
+    async def _check_safe_point(self) -> None:
+        """Raise GcTooEarly, and give locks back, when the transaction has outlived the GC life time."""
+        try:
+            self._context.safe_point.check(self.start_ts)
+        except GcTooEarly:
+            await self.rollback()
+            raise
 
     async def rollback(self) -> None:
         """Forget the writes and give locks back (in the background). Allowed after the end."""

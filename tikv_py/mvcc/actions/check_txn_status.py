@@ -74,8 +74,8 @@ def _with_lock(txn: MvccTxn, reader: MvccReader, request: TxnStatusRequest, key:
         if lock.is_pessimistic and request.resolving_pessimistic_lock:
             txn.unlock(key)
             return TxnStatus(StatusAction.TTL_EXPIRE_PESSIMISTIC_ROLLBACK)
-        rollback_lock(txn, reader, key, lock)
-        return TxnStatus(StatusAction.TTL_EXPIRE_ROLLBACK)
+        ended = rollback_lock(txn, reader, key, lock)
+        return TxnStatus(StatusAction.TTL_EXPIRE_ROLLBACK) if ended is None else _ended(ended)
     pushed = request.caller_start_ts == TS_MAX
     if lock.min_commit_ts and request.caller_start_ts != TS_MAX and lock.min_commit_ts <= request.caller_start_ts:
         lock = replace(lock, min_commit_ts=max(request.caller_start_ts + 1, request.current_ts))

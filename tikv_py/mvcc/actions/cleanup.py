@@ -36,23 +36,24 @@ def rollback_lock(
     lock: Lock,
     *,
     collapse: bool = True,
-) -> None:
+) -> CommitRecord | None:
     """Undo a prewrite or pessimistic lock of this transaction and leave a rollback record, protected on the primary.
 
-    A lock of a transaction that ended on this key before (a late lock request) is only removed.
+    A lock of a transaction that ended on this key before (a late lock request) is only removed; how it ended is returned.
     """
     record = reader.commit_record_or_overlap(key, txn.start_ts)
     txn.unlock(key)
     if isinstance(record, CommitRecord) and record.committed:
-        return  # the value of this start_ts is the committed one
+        return record  # the value of this start_ts is the committed one
     if lock.lock_type is LockType.PUT and lock.short_value is None:
         txn.delete_value(key)
     if isinstance(record, CommitRecord):
-        return
+        return record
     is_primary = key == keys.data_key(lock.primary)
     _put_rollback(txn, key, record, protected=is_primary or lock.generation > 0)
     if collapse:
         _collapse_previous(txn, reader, key)
+    return None
 
 
 def write_rollback(

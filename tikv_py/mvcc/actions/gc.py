@@ -48,17 +48,16 @@ class VersionGc:
 
     def feed(self, key: bytes, value: bytes) -> Sequence[Modify]:
         """Take the next write record (engine key with version, value); return what to delete now. Raises CodecError."""
+        # Timestamps are inverted: what sorts before the safe point is newer.
+        write = Write.from_bytes(value) if key[-keys.TS_SIZE :] >= self._safe_suffix else None
         data_key = key[: -keys.TS_SIZE]
         out = NOTHING
         if data_key != self._key:
             out = self._end_of_key()
             self._key = data_key
-        if key[-keys.TS_SIZE :] < self._safe_suffix:
-            return out  # timestamps are inverted: it is newer than the safe point
-        write = Write.from_bytes(value)
-        if self._after_newest:
-            return [*out, *self._delete(key, data_key, write)]
-        if write.write_type is WriteType.LOCK or write.write_type is WriteType.ROLLBACK:
+        if write is None:
+            return out
+        if self._after_newest or write.write_type in (WriteType.LOCK, WriteType.ROLLBACK):
             return [*out, *self._delete(key, data_key, write)]
         self._after_newest = True
         if write.write_type is WriteType.DELETE or write.is_fenced_off(self._safe_point):

@@ -129,13 +129,16 @@ def prewrite(txn: MvccTxn, reader: MvccReader, props: PrewriteProps, mutation: M
     own_pessimistic: Lock | None = None
     if lock is not None:
         own_pessimistic = _check_lock(lock, props, mutation)
-        if own_pessimistic is None:  # prewritten before: the request is a duplicate
-            return lock.min_commit_ts if lock.use_async_commit else 0
+        if (
+            own_pessimistic is None
+        ):  # prewritten before: the request is a duplicate, and one phase is not enough any more
+            is_async = lock.use_async_commit and not (props.fast is not None and props.fast.one_pc)
+            return lock.min_commit_ts if is_async else 0
     elif mutation.pessimistic_action is PessimisticAction.DO_PESSIMISTIC_CHECK:
         _amend_lost_lock(reader, key, props, mutation)
     looked = own_pessimistic is None or _constrained(props, mutation)
     if looked:
-        _check_newer(reader, key, props, mutation)
+        _check_newer(reader, key, props, mutation, constrained=_constrained(props, mutation))
     if mutation.op in MUST_NOT_EXIST and _should_check_existence(props, mutation):
         _check_not_exists(reader, key, mutation.user_key)
     if mutation.assertion is not Assertion.NONE:
@@ -202,14 +205,16 @@ def _should_check_existence(props: PrewriteProps, mutation: Mutation) -> bool:
     return mutation.pessimistic_action is not PessimisticAction.DO_PESSIMISTIC_CHECK or not props.is_pessimistic
 
 
-def _check_newer(reader: MvccReader, key: bytes, props: PrewriteProps, mutation: Mutation) -> None:
+def _check_newer(
+    reader: MvccReader, key: bytes, props: PrewriteProps, mutation: Mutation, *, constrained: bool
+) -> None:
     """Refuse when something newer than the transaction, or its own rollback, is there."""
     found = reader.seek_write(key, TS_MAX)
     while found is not None:
         commit_ts, write = found
         if commit_ts == props.start_ts and (write.write_type is WriteType.ROLLBACK or write.has_overlapped_rollback):
             raise _conflict(props, mutation, commit_ts, write, "SelfRolledBack")
-        if _constrained(props, mutation):
+        if constrained:
             if commit_ts > props.start_ts:
                 _raise_if_rolled_back(reader, key, props, mutation)
                 reason = "LazyUniquenessCheck" if props.is_pessimistic else "Optimistic"
@@ -255,8 +260,10 @@ def _check_assertion(reader: MvccReader, key: bytes, props: PrewriteProps, mutat
     found = reader.newest_change(key, TS_MAX)
     must_exist = mutation.assertion is Assertion.EXIST
     if (found is not None and found[1].write_type is WriteType.PUT) != must_exist:
-        if not looked:
-            _check_newer(reader, key, props, mutation)  # a rollback or a conflict explains the failure better
+        # A rollback or a conflict that was not looked for explains the failure better.
+        _check_newer(
+            reader, key, props, mutation, constrained=not props.is_pessimistic or _constrained(props, mutation)
+        )
         existing = (0, 0) if found is None else (found[1].start_ts, found[0])
         raise AssertionFailed(mutation.user_key, props.start_ts, must_exist=must_exist, existing=existing)
 
