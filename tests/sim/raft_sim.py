@@ -18,9 +18,9 @@ from core_py.region_errors import UndeterminedResult
 from core_py.sim.clock import LoopClock
 from protos.kvproto import kvrpcpb_pb2 as pb
 from tests.sim import world as worlds
-from tests.support.checkers.linearizable import Kind, Operation, explain
 from tests.sim.nemesis import chosen_actions
 from tests.sim.world import Options, Outcome, World, check_replicas, error_name
+from tests.support.checkers.linearizable import Kind, Operation, explain
 from tests.support.storage_cluster import PD_ADDRESS, Node
 from tikv_py.client.errors import RawError, RegionStale
 from tikv_py.client.raw.client import RawClient
