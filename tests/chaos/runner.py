@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from tests.chaos.cluster import HOME, Cluster
@@ -185,12 +186,9 @@ def judge(
     """The verdict and the figures. `times`: when the clients began, and when the last fault was healed."""
     begun, healed = times
     answered = sorted(one.returned for one in operations if one.ok)
-    outage = max(
-        (after - before for before, after in zip([begun, *answered], answered, strict=False)), default=plan.seconds
-    )
-    recovery = (
-        min((one.returned for one in operations if one.ok and one.called >= healed), default=float("inf")) - healed
-    )
+    outage, since = max(((after - at, at) for at, after in pairwise([begun, *answered])), default=(plan.seconds, begun))
+    recovered = min((one.returned for one in operations if one.ok and one.called >= healed), default=float("inf"))
+    recovery = recovered - healed
     floor = int(plan.seconds * FLOOR_PER_S)
     if len(answered) < floor:
         failures.append(
