@@ -1,6 +1,6 @@
 """`make bench`: run scenarios, print a table and write JSON under bench/out.
 
-    python -m bench [raw] [sql] [raftstore] [regions] [heartbeats] [tso] [port_front] [--operations N]
+    python -m bench [raw] [ycsb] [txn] [sql] [raftstore] [regions] [heartbeats] [tso] [port_front] [--operations N]
 
 Several scenarios run one after the other, each in a process of its own: grpc.aio does not survive a second event loop.
 
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bench.load import Result
 
-SCENARIOS = ("raw", "sql", "raftstore", "regions", "heartbeats", "tso", "port_front")
+SCENARIOS = ("raw", "ycsb", "txn", "sql", "raftstore", "regions", "heartbeats", "tso", "port_front")
 OUT = Path(__file__).parent / "out"
 
 

@@ -104,18 +104,19 @@ class EpochNotMatch(RegionError):
 
 
 class ServerIsBusy(RegionError):
-    """A bounded queue is full or a deadline has passed; nothing was done."""
+    """A bounded queue is full or a deadline has passed; nothing was done. The two times are hints: 0 says nothing."""
 
     code = "KV:Raftstore:ServerIsBusy"
     retry = RetryClass.BACKOFF
     mysql_code = 9003
 
-    def __init__(self, reason: str, backoff_ms: int = 0) -> None:
+    def __init__(self, reason: str, backoff_ms: int = 0, estimated_wait_ms: int = 0) -> None:
         super().__init__(f"server is busy: {reason}")
-        self.reason, self.backoff_ms = reason, backoff_ms
+        self.reason, self.backoff_ms, self.estimated_wait_ms = reason, backoff_ms, estimated_wait_ms
 
     def _fill(self, error: errorpb_pb2.Error) -> None:
         error.server_is_busy.reason, error.server_is_busy.backoff_ms = self.reason, self.backoff_ms
+        error.server_is_busy.estimated_wait_ms = min(self.estimated_wait_ms, 0xFFFFFFFF)
 
 
 class StaleCommand(RegionError):
@@ -264,6 +265,37 @@ class MaxTimestampNotSynced(RegionError):
         error.max_timestamp_not_synced.SetInParent()
 
 
+class FlashbackInProgress(RegionError):
+    """The region is being set back to an earlier version; only that command may use it until it is done."""
+
+    code = "KV:Raftstore:FlashbackInProgress"
+    retry = RetryClass.NEVER
+    deterministic = True
+
+    def __init__(self, region_id: int, flashback_start_ts: int) -> None:
+        super().__init__(f"region {region_id} is in flashback progress with start_ts {flashback_start_ts}")
+        self.region_id, self.flashback_start_ts = region_id, flashback_start_ts
+
+    def _fill(self, error: errorpb_pb2.Error) -> None:
+        variant = error.FlashbackInProgress
+        variant.region_id, variant.flashback_start_ts = self.region_id, self.flashback_start_ts
+
+
+class FlashbackNotPrepared(RegionError):
+    """A flashback command reached a region that is not closed for it: prepare it first."""
+
+    code = "KV:Raftstore:FlashbackNotPrepared"
+    retry = RetryClass.NEVER
+    deterministic = True
+
+    def __init__(self, region_id: int) -> None:
+        super().__init__(f"region {region_id} is not prepared for the flashback")
+        self.region_id = region_id
+
+    def _fill(self, error: errorpb_pb2.Error) -> None:
+        error.FlashbackNotPrepared.region_id = self.region_id
+
+
 def from_pb(error: errorpb_pb2.Error) -> RegionError:
     """The typed form of a wire error; an unknown or empty variant becomes a plain RegionError with its text."""
     made = _from_variant(error)
@@ -286,7 +318,8 @@ def _from_variant(error: errorpb_pb2.Error) -> RegionError:
     if error.HasField("epoch_not_match"):
         return EpochNotMatch(error.message, tuple(error.epoch_not_match.current_regions))
     if error.HasField("server_is_busy"):
-        return ServerIsBusy(error.server_is_busy.reason, error.server_is_busy.backoff_ms)
+        busy = error.server_is_busy
+        return ServerIsBusy(busy.reason, busy.backoff_ms, busy.estimated_wait_ms)
     if error.HasField("stale_command"):
         return StaleCommand(0)
     if error.HasField("store_not_match"):
@@ -308,4 +341,8 @@ def _from_variant(error: errorpb_pb2.Error) -> RegionError:
         return DiskFull(tuple(error.disk_full.store_id), error.disk_full.reason)
     if error.HasField("max_timestamp_not_synced"):
         return MaxTimestampNotSynced(0)
+    if error.HasField("FlashbackInProgress"):
+        return FlashbackInProgress(error.FlashbackInProgress.region_id, error.FlashbackInProgress.flashback_start_ts)
+    if error.HasField("FlashbackNotPrepared"):
+        return FlashbackNotPrepared(error.FlashbackNotPrepared.region_id)
     return RegionError(error.message)

@@ -17,6 +17,10 @@ TXN: dict[str, Point] = {
         "a pessimistic lock request is to wait for a lock; return answers at once that it is locked"
     ),
     "lock_waiters_wake": instant("locks were released and their waiters are to try again; return lets them sleep on"),
+    "deadlock_report_send": waiting(
+        "a report is to leave for the deadlock detector's leader; return breaks the stream"
+    ),
+    "deadlock_report_receive": waiting("a report reached the deadlock detector's leader; return drops it"),
     "lease_read": instant("a read looks at the leader's lease; return makes it ask a quorum"),
     "read_index_wait": waiting("a read is to ask a quorum for its index; return answers ReadIndexNotReady"),
     "delete_range_before_write": waiting("a KvDeleteRange is to be proposed; return answers ServerIsBusy"),
@@ -34,6 +38,7 @@ SERVER: dict[str, Point] = {
     "kv_resolve_lock_batch": waiting("a KvResolveLock takes up its next batch of keys"),
     "raw_write": instant("a raw write is to be proposed; return answers ServerIsBusy"),
     "raw_cas_after_latch": waiting("a compare-and-swap holds its key, nothing is read; return answers ServerIsBusy"),
+    "raw_ttl_before_remove": waiting("expired values were found and are to be removed; return leaves them"),
     "batch_commands_receive": waiting("a message of commands arrived; return drops it, so that they stay unanswered"),
     "batch_commands_send": waiting("answers are to leave; return ends the stream without them"),
     "raft_message_receive": instant("a raft message arrived in a batch; return drops it"),
@@ -44,6 +49,9 @@ SERVER: dict[str, Point] = {
     "pd_command": waiting("a command of PD is to be obeyed; return ignores it"),
     "split_before_ids": waiting("a split is to ask PD for ids; return makes that fail"),
     "split_before_propose": waiting("a split has its ids and is to be proposed; return makes it fail"),
+    "gc_driver_before_locks": waiting("the txn safe point is advanced, no lock of before it is settled yet"),
+    "gc_before_remove": waiting("a batch of old versions is to be removed; return makes it wait and try again"),
+    "destroy_range_begin": waiting("an UnsafeDestroyRange begins; return answers ServerIsBusy"),
     "bootstrap_prepared": waiting("the first region is on disk, PD does not know it"),
     "bootstrap_decided": waiting("PD answered about the first region, the preparation is still on disk"),
 }

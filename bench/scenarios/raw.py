@@ -60,7 +60,7 @@ async def _etcd(members: list[etcd.Member], operations: int) -> list[Result]:
         return await channel.unary(METHODS["Range"], rpc_pb2.RangeRequest(key=key(number)), timeout_s=30)
 
     for number in range(3):
-        await _until_it_works(lambda number=number: put(number))  # type: ignore[misc]
+        await until_it_works(lambda number=number: put(number))  # type: ignore[misc]
     pids = [member.pid for member in sorted(members, key=lambda member: not member.is_leader())]
     puts = [await drive("etcd", "raw put", n, operations, put, pids) for n in WINDOWS]
     gets = [await drive("etcd", "raw get", n, operations, get, pids) for n in WINDOWS]
@@ -69,7 +69,7 @@ async def _etcd(members: list[etcd.Member], operations: int) -> list[Result]:
     return puts + gets
 
 
-async def _until_it_works(operation: Callable[[], Awaitable[object]]) -> None:
+async def until_it_works(operation: Callable[[], Awaitable[object]]) -> None:
     """A new cluster elects before it answers."""
     for _ in range(100):
         try:

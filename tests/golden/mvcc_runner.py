@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from core_py.codec import ts as tso
 from core_py.codec.ts import TS_MAX
+from tests.golden.mvcc_matrix import matrix
 from tikv_py.engine.memory import MemoryEngine
 from tikv_py.engine.port import CF_DEFAULT, CF_LOCK, CF_WRITE
 from tikv_py.mvcc import keys, scanner
@@ -19,12 +20,22 @@ from tikv_py.mvcc.actions.check_secondary_locks import check_secondary_lock
 from tikv_py.mvcc.actions.check_txn_status import TxnStatusRequest, check_txn_status
 from tikv_py.mvcc.actions.cleanup import cleanup
 from tikv_py.mvcc.actions.commit import commit
-from tikv_py.mvcc.actions.prewrite import Assertion, Mutation, MutationOp, PessimisticAction, PrewriteProps, prewrite
-from tikv_py.mvcc.errors import TxnError
-from tikv_py.mvcc.lock import Lock
+from tikv_py.mvcc.actions.gc import VersionGc
+from tikv_py.mvcc.actions.prewrite import (
+    Assertion,
+    AssertionLevel,
+    FastCommit,
+    Mutation,
+    MutationOp,
+    PessimisticAction,
+    PrewriteProps,
+)
+from tikv_py.mvcc.actions.prewrite_request import prewrite_all
+from tikv_py.mvcc.errors import KeyIsLocked, TxnError, WriteConflict
+from tikv_py.mvcc.lock import Lock, LockType
 from tikv_py.mvcc.reader import MvccReader, snapshot_get
 from tikv_py.mvcc.txn import MvccTxn
-from tikv_py.mvcc.write import Write
+from tikv_py.mvcc.write import SHORT_VALUE_MAX, Write, WriteType
 
 T = TypeVar("T")
 
@@ -48,15 +59,17 @@ class MvccScript:
 
     def run(self, line: str) -> str:
         name, *words = line.split()
+        if name == "matrix":
+            return matrix(MvccScript().run, " ".join(words))
         flags = {word for word in words if "=" not in word}
         args = dict(word.split("=", 1) for word in words if "=" in word)
         handler: Callable[[dict[str, str], set[str]], str] = getattr(self, "do_" + name.replace("-", "_"))
         try:
             return handler(args, flags)
         except TxnError as error:
-            return (
-                f"{type(error).__name__}{': ' + str(getattr(error, 'reason', '')) if hasattr(error, 'reason') else ''}"
-            )
+            reason = f": {error.reason}" if isinstance(error, WriteConflict) else ""
+            at_once = " (resolve at once)" if isinstance(error, KeyIsLocked) and error.resolve_unconditionally else ""
+            return type(error).__name__ + reason + at_once
 
     def _write(self, start_ts: int, action: Callable[[MvccTxn, MvccReader], T]) -> T:
         txn = MvccTxn(start_ts)
@@ -72,14 +85,22 @@ class MvccScript:
 
     def do_prewrite(self, args: dict[str, str], flags: set[str]) -> str:
         start_ts = stamp(args["start"])
+        fast = FastCommit(
+            stamp(args.get("max_ts", "0")),
+            stamp(args.get("max_commit", "0")),
+            secondaries=(b"p",) if "async" in flags else None,
+            one_pc="one-pc" in flags,
+        )
         props = PrewriteProps(
-            args["primary"].encode(),
+            args.get("primary", "k").encode(),
             start_ts,
             int(args.get("ttl", "10")),
             min_commit_ts=stamp(args["min"]) if "min" in args else 0,
             for_update_ts=stamp(args["for_update"]) if "for_update" in args else 0,
             is_pessimistic="for_update" in args,
-            check_assertions="assert" in args,
+            skip_constraint_check="skip-constraints" in flags,
+            assertion_level=AssertionLevel[args.get("level", "strict").upper()],
+            fast=fast if flags & {"async", "one-pc"} else None,
         )
         mutation = Mutation(
             MutationOp[args.get("op", "put").upper()],
@@ -87,9 +108,13 @@ class MvccScript:
             args.get("value", "").encode() * int(args.get("times", "1")),
             Assertion[args.get("assert", "none").upper()],
             PessimisticAction[args.get("action", "skip").upper()],
+            stamp(args.get("expected", "0")),
         )
-        self._write(start_ts, lambda txn, reader: prewrite(txn, reader, props, mutation))
-        return "ok"
+        done = self._write(start_ts, lambda txn, reader: prewrite_all(txn, reader, props, [mutation]))
+        if done.errors:
+            raise done.errors[0]
+        text = f" min_commit={show_ts(done.min_commit_ts)}" if done.min_commit_ts else ""
+        return "ok" + text + (f" one_pc={show_ts(done.one_pc_commit_ts)}" if done.one_pc_commit_ts else "")
 
     def do_commit(self, args: dict[str, str], flags: set[str]) -> str:
         self._write(
@@ -109,13 +134,24 @@ class MvccScript:
     def do_lock(self, args: dict[str, str], flags: set[str]) -> str:
         start_ts = stamp(args["start"])
         props = pessimistic_lock.LockProps(
-            args["primary"].encode(), start_ts, stamp(args["for_update"]), int(args.get("ttl", "10"))
+            args.get("primary", "k").encode(),
+            start_ts,
+            stamp(args["for_update"]),
+            int(args.get("ttl", "10")),
+            min_commit_ts=stamp(args["min"]) if "min" in args else 0,
+            need_value="no-value" not in flags,
+            need_existence="existence" in flags,
+            lock_only_if_exists="only-if-exists" in flags,
+            allow_lock_with_conflict="force" in flags,
         )
         key, missing = args["key"].encode(), "not-exist" in flags
-        value = self._write(
+        locked = self._write(
             start_ts, lambda txn, reader: pessimistic_lock.acquire(txn, reader, props, key, should_not_exist=missing)
         )
-        return f"value {value!r}"
+        text = f"value {locked.value!r}" if props.need_value or locked.conflict_ts else "locked"
+        text += f" exists={locked.exists}" if props.need_existence else ""
+        text += f" conflict={show_ts(locked.conflict_ts)}" if locked.conflict_ts else ""
+        return text + ("" if locked.locked else " not locked")
 
     def do_pessimistic_rollback(self, args: dict[str, str], flags: set[str]) -> str:
         key, for_update = args["key"].encode(), stamp(args["for_update"])
@@ -123,8 +159,11 @@ class MvccScript:
         return "ok"
 
     def do_heart_beat(self, args: dict[str, str], flags: set[str]) -> str:
-        key, ttl = args["key"].encode(), int(args["ttl"])
-        return f"ttl {self._write(stamp(args['start']), lambda txn, r: pessimistic_lock.heart_beat(txn, r, key, ttl))}"
+        key, ttl, minimum = args["key"].encode(), int(args["ttl"]), stamp(args["min"]) if "min" in args else 0
+        ttl = self._write(
+            stamp(args["start"]), lambda txn, reader: pessimistic_lock.heart_beat(txn, reader, key, ttl, minimum)
+        )
+        return f"ttl {ttl}"
 
     def do_status(self, args: dict[str, str], flags: set[str]) -> str:
         request = TxnStatusRequest(
@@ -133,6 +172,7 @@ class MvccScript:
             stamp(args.get("caller", "0")),
             stamp(args["current"]),
             rollback_if_not_exist="rollback" in flags,
+            force_sync_commit="force-sync" in flags,
             resolving_pessimistic_lock="resolving-pessimistic" in flags,
             verify_is_primary="verify" in flags,
         )
@@ -165,29 +205,113 @@ class MvccScript:
             for i in items
         )
 
+    def do_gc(self, args: dict[str, str], flags: set[str]) -> str:
+        collector = VersionGc(stamp(args["safe_point"]))
+        batch = self.engine.batch()
+        for pair in self.engine.items(CF_WRITE):
+            for change in collector.feed(*pair):
+                batch.delete(change.cf, change.key)
+        for change in collector.finish():
+            batch.delete(change.cf, change.key)
+        self.engine.write(batch)
+        return f"deleted {collector.deleted_versions}"
+
+    def do_reset(self, args: dict[str, str], flags: set[str]) -> str:
+        self.engine = MemoryEngine()
+        return "ok"
+
+    def do_put_lock(self, args: dict[str, str], flags: set[str]) -> str:
+        """A lock as it may lie there, whichever command left it."""
+        value = args.get("value", "").encode() * int(args.get("times", "1"))
+        long = len(value) > SHORT_VALUE_MAX
+        kind = LockType[args.get("type", "put").upper()]
+        lock = Lock(
+            kind,
+            args.get("primary", args["key"]).encode(),
+            stamp(args["start"]),
+            int(args.get("ttl", "10")),
+            value if kind is LockType.PUT and not long else None,
+            for_update_ts=stamp(args["for_update"]) if "for_update" in args else 0,
+            min_commit_ts=stamp(args["min"]) if "min" in args else 0,
+            use_async_commit="async" in flags,
+            locked_with_conflict="forced" in flags,
+            generation=int(args.get("generation", "0")),
+        )
+        batch = self.engine.batch()
+        key = keys.data_key(args["key"].encode())
+        batch.put(CF_LOCK, key, lock.to_bytes())
+        if long:
+            batch.put(CF_DEFAULT, keys.versioned(key, lock.start_ts), value)
+        self.engine.write(batch)
+        return "ok"
+
+    def do_put_write(self, args: dict[str, str], flags: set[str]) -> str:
+        """A write record as it may lie there; without `commit` a rollback."""
+        start_ts = stamp(args["start"])
+        value = args.get("value", "").encode() * int(args.get("times", "1"))
+        long = len(value) > SHORT_VALUE_MAX
+        kind = WriteType[args.get("type", "put").upper()]
+        commit_ts = stamp(args["commit"]) if "commit" in args else start_ts
+        write = Write(
+            kind,
+            start_ts,
+            value if kind is WriteType.PUT and not long else None,
+            "overlapped" in flags,
+            stamp(args["fence"]) if "fence" in args else None,
+            stamp(args["last"]) if "last" in args else 0,
+            int(args.get("versions", "0")),
+        )
+        if kind is WriteType.ROLLBACK:
+            write = Write.rollback(start_ts, protected="protected" in flags)
+        batch = self.engine.batch()
+        key = keys.data_key(args["key"].encode())
+        batch.put(CF_WRITE, keys.versioned(key, commit_ts), write.to_bytes())
+        if long:
+            batch.put(CF_DEFAULT, keys.versioned(key, start_ts), value)
+        self.engine.write(batch)
+        return "ok"
+
     def do_dump(self, args: dict[str, str], flags: set[str]) -> str:
-        lines = []
-        for key, data in self.engine.items(CF_LOCK):
-            lock = Lock.from_bytes(data)
-            extra = f" for_update={show_ts(lock.for_update_ts)}" if lock.for_update_ts else ""
-            extra += f" min_commit={show_ts(lock.min_commit_ts)}" if lock.min_commit_ts else ""
-            name = keys.user_key(key).decode()
-            lines.append(
-                f"lock {name}: {lock.lock_type.name} start={show_ts(lock.start_ts)} primary={lock.primary.decode()}{extra}"
-            )
-        for key, data in self.engine.items(CF_WRITE):
-            data_key, commit_ts = keys.split_version(key)
-            write = Write.from_bytes(data)
-            extra = (
-                " protected" if write.is_protected else "" if write.short_value is None else f" {write.short_value!r}"
-            )
-            extra += f" overlapped fence={show_ts(write.gc_fence or 0)}" if write.has_overlapped_rollback else ""
-            name = f"{keys.user_key(data_key).decode()}@{show_ts(commit_ts)}"
-            lines.append(f"write {name}: {write.write_type.name} start={show_ts(write.start_ts)}{extra}")
-        for key, data in self.engine.items(CF_DEFAULT):
-            data_key, start_ts = keys.split_version(key)
-            lines.append(f"default {keys.user_key(data_key).decode()}@{show_ts(start_ts)}: {len(data)} bytes")
-        return "\n".join(lines) or "empty"
+        return "\n".join(dump(self.engine)) or "empty"
+
+
+def show_lock(lock: Lock) -> str:
+    extra = f" for_update={show_ts(lock.for_update_ts)}" if lock.for_update_ts else ""
+    extra += f" min_commit={show_ts(lock.min_commit_ts)}" if lock.min_commit_ts else ""
+    extra += " async" if lock.use_async_commit else ""
+    extra += f" rollbacks={','.join(map(show_ts, lock.rollback_ts))}" if lock.rollback_ts else ""
+    extra += " forced" if lock.locked_with_conflict else ""
+    extra += f" generation={lock.generation}" if lock.generation else ""
+    extra += show_last_change(lock)
+    return f"{lock.lock_type.name} start={show_ts(lock.start_ts)} primary={lock.primary.decode()}{extra}"
+
+
+def show_write(write: Write) -> str:
+    extra = " protected" if write.is_protected else "" if write.short_value is None else f" {write.short_value!r}"
+    extra += " overlapped" if write.has_overlapped_rollback else ""
+    extra += f" fence={show_ts(write.gc_fence)}" if write.gc_fence is not None else ""
+    return f"{write.write_type.name} start={show_ts(write.start_ts)}{extra}{show_last_change(write)}"
+
+
+def show_last_change(record: Lock | Write) -> str:
+    if record.last_change_ts:
+        return f" last_change={show_ts(record.last_change_ts)}/{record.versions_to_last_change}"
+    return " last_change=none" if record.versions_to_last_change else ""
+
+
+def dump(engine: MemoryEngine) -> list[str]:
+    """Everything in the families, a line each."""
+    lines = [
+        f"lock {keys.user_key(key).decode()}: {show_lock(Lock.from_bytes(data))}" for key, data in engine.items(CF_LOCK)
+    ]
+    for key, data in engine.items(CF_WRITE):
+        data_key, commit_ts = keys.split_version(key)
+        name = f"{keys.user_key(data_key).decode()}@{show_ts(commit_ts)}"
+        lines.append(f"write {name}: {show_write(Write.from_bytes(data))}")
+    for key, data in engine.items(CF_DEFAULT):
+        data_key, start_ts = keys.split_version(key)
+        lines.append(f"default {keys.user_key(data_key).decode()}@{show_ts(start_ts)}: {len(data)} bytes")
+    return lines
 
 
 def run_script(text: str) -> str:

@@ -51,7 +51,7 @@ def test_the_scheduler_refuses_commands_beyond_its_threshold() -> None:
             assert not (await first).HasField("region_error")
         again = await rpc.call("KvPrewrite", prewrite(b"b", 11, value=bytes(4000)))
         assert not again.HasField("region_error")
-        scheduler = rpc.server._services.scheduler  # type: ignore[union-attr]
+        scheduler = rpc.server.services.scheduler  # type: ignore[union-attr]
         assert scheduler.held_bytes == 0
 
     limit = StorageConfig(scheduler_pending_write_threshold=ByteSize(6000 + COMMAND_OVERHEAD))

@@ -220,8 +220,8 @@ def test_pd_has_a_region_split_in_the_middle(policy: pdpb_pb2.CheckPolicy) -> No
         command = pdpb_pb2.RegionHeartbeatResponse(region_id=peer.region.id)
         command.region_epoch.CopyFrom(peer.region.region_epoch)
         command.split_region.policy = policy
-        assert server._pd_worker is not None
-        await server._pd_worker._obey(peer, command)
+        assert server.pd_worker is not None
+        await server.pd_worker._obey(peer, command)
         peers = await settled(cluster, total)
         assert sorted(one.approximate_size for one in peers) == [total // 2, total // 2]
 

@@ -387,7 +387,7 @@ def test_a_write_for_cas_waits_for_its_turn(command: str, request_: Any, respons
             for peer in node.server.store.peers.values()
             if peer.is_leader
         )
-        services = server._services
+        services = server.services
         assert services is not None
         dispatcher = services._dispatcher
         assert dispatcher is not None

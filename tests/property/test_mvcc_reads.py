@@ -17,6 +17,8 @@ user_key = st.one_of(st.sampled_from([b"", b"a", b"ab", b"abcdefgh", b"abcdefghi
 version = st.tuples(
     user_key, st.integers(1, 40), st.sampled_from(list(WriteType)), st.binary(max_size=4), st.booleans()
 )
+Chain = tuple[bytes, int, int, int]
+chain = st.tuples(user_key, st.integers(0, 8), st.integers(0, 12), st.integers(0, 130))
 
 
 def build(
@@ -73,3 +75,48 @@ def test_all_readers_agree_with_the_oracle(
     for batch in RowScan(view, ranges, read_ts, desc=desc).batches(piece):
         rows += list(zip(user_keys(batch.rows.keys), batch.rows.values(), strict=True))
     assert rows == (list(wanted.items())[::-1] if desc else list(wanted.items()))
+
+
+@given(st.lists(chain, max_size=6, unique_by=lambda entry: entry[0]), st.integers(0, 1 << 32))
+def test_long_chains_of_lock_records_and_fences(chains: list[Chain], late: int) -> None:
+    """A PUT at 5, and over it LOCK records each of which may know the last change, or a GC fence that may be passed."""
+    engine = MemoryEngine()
+    batch = engine.batch()
+    base = 1 << 58
+    wanted: dict[bytes, bytes] = {}
+    read_ts = base + 1000 + late
+    for key, unknown, known, fence in chains:
+        data_key = keys.data_key(key)
+        put = Write(
+            WriteType.PUT,
+            base,
+            b"v",
+            gc_fence=base + fence if fence > 100 else None,
+            has_overlapped_rollback=fence > 100,
+        )
+        batch.put(CF_WRITE, keys.versioned(data_key, base + 5), put.to_bytes())
+        for number in range(unknown + known):
+            versions = 0 if number < unknown else number + 1
+            write = Write(
+                WriteType.LOCK,
+                base + 10 * number + 200,
+                None,
+                last_change_ts=base + 5 if versions else 0,
+                versions_to_last_change=versions,
+            )
+            batch.put(CF_WRITE, keys.versioned(data_key, base + 10 * number + 205), write.to_bytes())
+        if fence <= 100:
+            wanted[key] = b"v"
+    engine.write(batch)
+    reader = MvccReader(engine)
+    assert {entry[0]: value for entry in chains if (value := reader.get(keys.data_key(entry[0]), read_ts))} == wanted
+    request = scanner.ScanRequest(b"z", b"{", read_ts, 1000)
+    assert {item.user_key: item.value for item in scanner.scan(engine, request)} == wanted
+    rows = [
+        row
+        for batch in RowScan(engine.snapshot(), [(b"z", b"{")], read_ts, desc=False).batches()
+        for row in zip(user_keys(batch.rows.keys), batch.rows.values(), strict=True)
+    ]
+    assert dict(rows) == wanted
+    for key, *_ in chains:  # a reader from before the fence still sees what was
+        assert reader.get(keys.data_key(key), base + 100) == b"v"

@@ -8,9 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-
-from prometheus_client import CollectorRegistry
+from dataclasses import dataclass, field
 
 from core_py.ports import Workers
 from core_py.runtime.config import Seconds
@@ -19,15 +17,14 @@ from core_py.sim.clock import LoopClock, PausingClock
 from core_py.sim.disk import MemoryDisk
 from core_py.sim.network import Fault, MemoryNetwork
 from pd_py.server.app import PdServer
-from pd_py.server.config import PdConfig, ScheduleConfig
+from pd_py.server.config import ScheduleConfig
+from tidb_py.testing.embedded import PD_ADDRESS as PD_ADDRESS
+from tidb_py.testing.embedded import EmbeddedStore, pd_server, store_server
 from tikv_py.client.pd.client import PdClient
-from tikv_py.engine.memory import MemoryEngine
-from tikv_py.engine.port import CF_DEFAULT
 from tikv_py.raftstore.config import RaftstoreConfig
-from tikv_py.server.app import NodePorts, TikvServer
-from tikv_py.server.config import PdEndpointsConfig, ServerConfig, TikvConfig
+from tikv_py.server.app import TikvServer
+from tikv_py.server.config import TikvConfig
 
-PD_ADDRESS = "pd:2379"
 FAST = RaftstoreConfig(
     raft_base_tick_interval=Seconds(0.05),
     raft_log_gc_tick_interval=Seconds(0.5),
@@ -37,18 +34,10 @@ FAST = RaftstoreConfig(
 
 
 @dataclass
-class Node:
-    """One store and its disks."""
+class Node(EmbeddedStore):
+    """One store and its disks, with a clock that tests can stop."""
 
-    name: str
-    raft_db: MemoryEngine
-    kv_db: MemoryEngine
-    server: TikvServer | None = None
-    disk: tuple[int, int] = (1 << 40, 1 << 39)
-    """(capacity, free) in bytes."""
     clock: PausingClock = field(default_factory=PausingClock)
-    workers: Workers = field(default_factory=InlineWorkers)
-    """Of the running server: its disk."""
 
 
 @dataclass
@@ -91,43 +80,33 @@ class StorageCluster:
             patrol_region_interval=Seconds(0.1),
             max_store_down_time=Seconds(self.max_store_down_s),
         )
-        pd = PdServer(
-            PdConfig(client_urls=f"http://{PD_ADDRESS}", schedule=schedule),
-            transport=self.network.transport("pd"),
-            disk=self.pd_disk,
-            workers=InlineWorkers(),
-            clock=LoopClock(),
+        pd = pd_server(
+            self.network,
+            self.pd_disk,
             rng=random.Random(self.rng.random()),
-            registry=CollectorRegistry(),
+            clock=LoopClock(),
             on_failure=self._failed,
+            schedule=schedule,
         )
         await pd.start()
         return pd
 
     async def add_store(self, name: str) -> Node:
-        node = Node(name, MemoryEngine((CF_DEFAULT,)), MemoryEngine())
+        node = Node(name)
         self.nodes.append(node)
         await self.start_store(node)
         return node
 
     async def start_store(self, node: Node) -> None:
-        config = replace(
-            self.settings,
-            server=ServerConfig(addr=f"{node.name}:20160", status_addr=""),
-            pd=PdEndpointsConfig((PD_ADDRESS,)),
-            raftstore=self.raftstore,
-        )
         node.workers = self.make_workers()
-        ports = NodePorts(
-            transport=self.network.transport(node.name),
-            raft_db=node.raft_db,
-            kv_db=node.kv_db,
-            workers=node.workers,
-            clock=node.clock,
+        node.server = store_server(
+            self.network,
+            node,
             rng=random.Random(self.rng.random()),
-            disk_use=lambda: node.disk,
+            on_failure=self._failed,
+            raftstore=self.raftstore,
+            settings=self.settings,
         )
-        node.server = TikvServer(config, ports, registry=CollectorRegistry(), on_failure=self._failed)
         self.before_store_starts(node.server)
         await node.server.start()
         self.on_store_started(node)

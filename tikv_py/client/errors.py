@@ -7,6 +7,8 @@ Refusals of a transaction rule (kvrpcpb.KeyError) become `TxnClientError` classe
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from core_py.errors import DbError, RetryClass
 from core_py.region_errors import RegionError
 from protos.kvproto import kvrpcpb_pb2
@@ -62,6 +64,13 @@ class RegionUnavailable(BudgetExhausted):
 
     code = "KV:Client:RegionUnavailable"
     mysql_code = 9005
+
+
+class OperationTimeout(BudgetExhausted):
+    """A call took longer than its caller allowed."""
+
+    code = "KV:Client:OperationTimeout"
+    mysql_code = 9002
 
 
 class RawError(DbError):
@@ -133,10 +142,16 @@ class DeadlockError(TxnClientError):
     sqlstate = "40001"
 
     def __init__(self, deadlock: kvrpcpb_pb2.Deadlock) -> None:
+        chain = "; ".join(
+            f"{entry.txn} waits for {entry.wait_for_txn} on key {entry.key.hex()}" for entry in deadlock.wait_chain
+        )
         super().__init__(
             f"deadlock: key {deadlock.lock_key.hex()} is held by transaction {deadlock.lock_ts}, which waits for this one"
+            + (f" ({chain})" if chain else "")
         )
         self.deadlock = deadlock
+        self.chain = tuple((entry.txn, entry.wait_for_txn, entry.key) for entry in deadlock.wait_chain)
+        """Who waits (start_ts) for whom (start_ts) on which key, as far as the store tells."""
 
 
 class LockWaitTimeout(TxnClientError):
@@ -176,6 +191,21 @@ class TxnAborted(TxnClientError):
     mysql_code = 8002
 
 
+class GcTooEarly(TxnClientError):
+    """The timestamp is behind the GC safe point: versions it needs may be gone. Begin a new transaction."""
+
+    code = "KV:Storage:GcTooEarly"
+    mysql_code = 9006
+
+    TEXT: ClassVar[str] = "GC life time is shorter than transaction duration"
+    """How the refusal begins, whoever says it: a store, whose answers have no field for it, or this client."""
+
+    @classmethod
+    def at(cls, start_ts: int, safe_point: int) -> GcTooEarly:
+        """For a transaction or snapshot of `start_ts`."""
+        return cls(f"{cls.TEXT}, transaction start ts is {start_ts}, txn safe point is {safe_point}")
+
+
 class TxnRetryable(TxnClientError):
     """The store asks to start the transaction again."""
 
@@ -196,6 +226,10 @@ class CommitTsExpired(TxnClientError):
 
     code = "KV:Client:CommitTsExpired"
     retry = RetryClass.BACKOFF
+
+    def __init__(self, expired: kvrpcpb_pb2.CommitTsExpired) -> None:
+        super().__init__(f"commit at {expired.attempted_commit_ts} is below {expired.min_commit_ts}")
+        self.key, self.min_commit_ts = expired.key, expired.min_commit_ts
 
 
 class TxnNotFound(TxnClientError):
@@ -231,6 +265,13 @@ class TxnClosed(TxnClientError):
     code = "KV:Client:TxnClosed"
 
 
+def local_conflict(key: bytes, start_ts: int, commit_ts: int) -> kvrpcpb_pb2.WriteConflict:
+    """A conflict found by this client itself, in the form stores tell one."""
+    return kvrpcpb_pb2.WriteConflict(
+        start_ts=start_ts, conflict_commit_ts=commit_ts, key=key, reason=kvrpcpb_pb2.WriteConflict.Optimistic
+    )
+
+
 def from_key_error(error: kvrpcpb_pb2.KeyError) -> TxnClientError:
     """The typed form of a store's refusal."""
     if error.HasField("locked"):
@@ -242,8 +283,7 @@ def from_key_error(error: kvrpcpb_pb2.KeyError) -> TxnClientError:
     if error.HasField("deadlock"):
         return DeadlockError(error.deadlock)
     if error.HasField("commit_ts_expired"):
-        expired = error.commit_ts_expired
-        return CommitTsExpired(f"commit at {expired.attempted_commit_ts} is below {expired.min_commit_ts}")
+        return CommitTsExpired(error.commit_ts_expired)
     if error.HasField("txn_not_found"):
         missing = error.txn_not_found
         return TxnNotFound(f"transaction {missing.start_ts} is unknown on primary {missing.primary_key.hex()}")
@@ -255,6 +295,8 @@ def from_key_error(error: kvrpcpb_pb2.KeyError) -> TxnClientError:
         return TxnAborted(
             f"the lock on key {error.txn_lock_not_found.key.hex()} is gone: rolled back by another client"
         )
+    if error.abort.startswith(GcTooEarly.TEXT):
+        return GcTooEarly(error.abort)
     if error.abort:
         return TxnAborted(error.abort)
     return TxnRetryable(error.retryable or str(error).strip() or "refused without a reason")

@@ -1,7 +1,8 @@
 """The coprocessor's front: find the region, check locks, freeze a view, run the request in a worker thread.
 
 A view is frozen on the loop right after the read barrier, so the answer is of one moment; the work itself happens in
-threads in short slices of the interpreter, so that raft ticks go on. The number of requests that wait is bounded.
+threads in short slices of the interpreter, so that raft ticks go on. Who has a thread is the read pool's to say, by priority;
+no view is frozen for a request that still waits for one. The number of requests that wait is bounded.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tikv_py.raftstore.peer import Peer
 from tikv_py.server.dispatch import Command
 from tikv_py.server.key_errors import lock_info
 from tikv_py.server.metrics import StoreMetrics
+from tikv_py.server.read_pool import ReadPool
 from tikv_py.txn.context import RegionAccess
 from tikv_py.txn.deadline import Deadline
 
@@ -40,7 +42,14 @@ class CoprocessorService:
     """Handlers of Coprocessor."""
 
     def __init__(
-        self, access: RegionAccess, workers: Workers, metrics: StoreMetrics, clock: Clock, *, max_tasks: int
+        self,
+        access: RegionAccess,
+        workers: Workers,
+        metrics: StoreMetrics,
+        clock: Clock,
+        *,
+        max_tasks: int,
+        pool: ReadPool,
     ) -> None:
         self._access = access
         self._engine = access.store.kv_db
@@ -50,6 +59,7 @@ class CoprocessorService:
         self._clock = clock
         self._waiting = 0
         self._max_tasks = max_tasks
+        self._pool = pool
         self._execute: Any = None
         self._duration = metrics.cop_duration.labels("select")
         self._rows = metrics.cop_rows.labels("select")
@@ -104,13 +114,39 @@ class CoprocessorService:
         execute = self._loaded()
         deadline = Deadline(context, self._clock)
         try:
-            dag, encode_type, read_ts = execute.parse(request)
+            parsed = execute.parse(request)
         except (CodecError, DbError) as error:
             self._metrics.cop_errors.labels("other").inc()
             return coprocessor_pb2.Response(other_error=f"{error.code}: {error.message}")
+        read_ts = parsed[2]
         if self._fail.armed and (reason := await self._fail.reach("coprocessor_before_read")) is not None:
             raise ServerIsBusy(f"failpoint: {reason}")
-        peer = await self._access.readable(context, read_ts)
+        try:
+            peer = await self._access.readable(context, read_ts)
+            async with self._pool.thread(context) as waited_s:
+                if waited_s:
+                    peer = await self._access.readable(context, read_ts)
+                began = self._clock.monotonic()
+                response = await self._read(request, context, peer, user_ranges, parsed, deadline)
+        except KeyIsLocked as error:
+            return self._locked(error)
+        times = response.exec_details_v2.time_detail_v2
+        times.wait_wall_time_ns = int(waited_s * 1e9)
+        times.process_wall_time_ns = int((self._clock.monotonic() - began) * 1e9)
+        return response
+
+    async def _read(
+        self,
+        request: coprocessor_pb2.Request,
+        context: kvrpcpb_pb2.Context,
+        peer: Peer,
+        user_ranges: list[coprocessor_pb2.KeyRange],
+        parsed: tuple[Any, int, int],
+        deadline: Deadline,
+    ) -> coprocessor_pb2.Response:
+        """Freeze a view of what may be read now, and compute in a thread."""
+        execute = self._loaded()
+        dag, encode_type, read_ts = parsed
         wanted = [bounds for bounds in user_ranges if not bounds.end or bounds.start < bounds.end]
         ranges = _engine_ranges(peer, wanted)
         if ranges is None:
@@ -119,8 +155,7 @@ class CoprocessorService:
             try:
                 self._check_locks(ranges, read_ts, frozenset(context.resolved_locks))
             except KeyIsLocked as error:
-                self._metrics.cop_errors.labels("lock").inc()
-                return coprocessor_pb2.Response(locked=lock_info(error.user_key, error.lock))
+                return self._locked(error)
         streamed = not dag.scan.desc and len(ranges) <= STREAMED_RANGES
         view = self._engine.snapshot([Range(CF_WRITE, start, end) for start, end in ranges] if streamed else [])
         pairs = tuple((bounds.start, bounds.end) for bounds in wanted)
@@ -133,6 +168,10 @@ class CoprocessorService:
         self._rows.inc(records)
         result: coprocessor_pb2.Response = response
         return result
+
+    def _locked(self, error: KeyIsLocked) -> coprocessor_pb2.Response:
+        self._metrics.cop_errors.labels("lock").inc()
+        return coprocessor_pb2.Response(locked=lock_info(error.user_key, error.lock))
 
     @staticmethod
     def _count(peer: Peer, ranges: EngineRanges, records: int) -> None:
@@ -153,6 +192,8 @@ class CoprocessorService:
 
     def _check_locks(self, ranges: EngineRanges, read_ts: int, resolved: frozenset[int]) -> None:
         """Raise KeyIsLocked for the first lock that a read at `read_ts` must wait for."""
+        for start, end in ranges if len(self._access.concurrency) else ():
+            self._access.concurrency.check_range(start, end, read_ts, resolved)
         found = self._engine.scan(CF_LOCK, ranges[0][0], ranges[-1][1]) if ranges else []
         for key, data in found:
             if len(ranges) > 1 and not any(start <= key < end for start, end in ranges):

@@ -43,6 +43,10 @@ class VisibleRows:
     def __len__(self) -> int:
         return len(self.starts)
 
+    def select(self, mask: npt.NDArray[np.bool_]) -> VisibleRows:
+        """Only some of the rows."""
+        return VisibleRows(self._versioned, self._chosen[mask], self.data, self.starts[mask], self.lengths[mask])
+
     @property
     def keys(self) -> list[bytes]:
         """The data keys."""
@@ -78,7 +82,7 @@ def visible(pairs: Sequence[Pair], read_ts: int, fetch: FetchValue) -> VisibleRo
     if int(sizes.min()) < 2:
         raise CodecError("a write record is truncated")
     chosen = _choose(keys, data[starts], read_ts)
-    return _cut_values(VisibleRows(keys, chosen, data, starts[chosen], sizes[chosen]), fetch)
+    return _cut_values(VisibleRows(keys, chosen, data, starts[chosen], sizes[chosen]), read_ts, fetch)
 
 
 def _choose(keys: list[bytes], kinds: Bytes, read_ts: int) -> Int64s:
@@ -113,8 +117,11 @@ def _matrix(keys: Sequence[bytes]) -> Bytes | None:
     return np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), size)
 
 
-def _cut_values(rows: VisibleRows, fetch: FetchValue) -> VisibleRows:
-    """From whole PUT records to their values; long values are fetched and put behind the buffer."""
+def _cut_values(rows: VisibleRows, read_ts: int, fetch: FetchValue) -> VisibleRows:
+    """From whole PUT records to their values; long values are fetched and put behind the buffer.
+
+    A record with more parts than these, which is rare, may turn out to be behind its GC fence and then is no row.
+    """
     if not len(rows):
         return rows
     # A record is: type byte, varint start_ts, and perhaps `v`, a length byte and the short value.
@@ -125,10 +132,18 @@ def _cut_values(rows: VisibleRows, fetch: FetchValue) -> VisibleRows:
         raise CodecError("a write record's start_ts is truncated")
     tag = starts + 2 + varints.argmax(axis=1)
     short = (tag + 1 < ends) & (data[np.minimum(tag, last)] == _SHORT_VALUE)
-    rows.starts = np.where(short, tag + 2, 0)
-    rows.lengths = np.where(short, data[np.minimum(tag + 1, last)].astype(np.int64), 0)
-    if (rows.starts + rows.lengths > ends).any():
+    lengths = np.where(short, data[np.minimum(tag + 1, last)].astype(np.int64), 0)
+    record_ends = np.where(short, tag + 2 + lengths, tag)
+    if (record_ends > ends).any():
         raise CodecError("a write record's short value is truncated")
+    longer = np.nonzero(record_ends < ends)[0].tolist()
+    if longer:
+        mask = np.ones(len(rows), bool)
+        for at in longer:
+            mask[at] = not Write.from_bytes(data[starts[at] : ends[at]].tobytes()).is_fenced_off(read_ts)
+        if not mask.all():
+            return _cut_values(rows.select(mask), read_ts, fetch)
+    rows.starts, rows.lengths = np.where(short, tag + 2, 0), lengths
     if short.all():
         return rows
     parts = [data[: len(data) - PAD].tobytes()]

@@ -12,7 +12,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
 
 from core_py.errors import StorageError, invariant
-from tikv_py.engine.port import KV_CFS, Cursor, Pair, Range, Snapshot, SortedRun, WriteBatch
+from tikv_py.engine.port import KV_CFS, Cursor, Pair, Pressure, Range, Snapshot, SortedRun, WriteBatch
 
 _PUT, _DELETE, _DELETE_RANGE = range(3)
 
@@ -262,6 +262,10 @@ class MemoryEngine(_MemoryReader):
     def approximate_size(self) -> int:
         """Bytes held."""
         return sum(len(k) + len(v) for family in self._families.values() for k, v in family.values.items())
+
+    def pressure(self) -> dict[str, Pressure]:
+        """Memory is never behind."""
+        return dict.fromkeys(self._families, Pressure(0, 0, 0))
 
     def close(self) -> None:
         """Close; what was written stays for `crash` or a reopen by the owner."""

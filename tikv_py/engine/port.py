@@ -31,6 +31,16 @@ KV_CFS = (*DATA_CFS, CF_RAFT)
 Pair = tuple[bytes, bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """How far one column family is behind with its upkeep."""
+
+    memtables: int
+    """Full ones that wait to be flushed."""
+    l0_files: int
+    pending_compaction_bytes: int
+
+
 class Cursor(Protocol):
     """A position in one column family, on a snapshot taken when the cursor was made. Invalid once it leaves the keys."""
 
@@ -186,6 +196,10 @@ class Engine(Reader, Protocol):
 
     def approximate_size(self) -> int:
         """Bytes on disk (or held), for statistics."""
+        ...
+
+    def pressure(self) -> dict[str, Pressure]:
+        """By column family. May wait for a lock of the database; meant for a thread."""
         ...
 
     def close(self) -> None:

@@ -38,13 +38,21 @@ from rocksdict import (
 from rocksdict import WriteBatch as RawBatch
 
 from core_py.errors import DataCorruption, StorageError, invariant
-from tikv_py.engine.port import KV_CFS, Cursor, Pair, Range, Snapshot, SortedRun, WriteBatch
+from tikv_py.engine.port import KV_CFS, Cursor, Pair, Pressure, Range, Snapshot, SortedRun, WriteBatch
 from tikv_py.engine.sst_stage import SstStage
 from tikv_py.engine.wal_check import check_logs
 
 DEFAULT_CACHE_BYTES = 64 << 20
 DEFAULT_MEMTABLES_BYTES = 96 << 20  # of all column families together; the fullest is flushed beyond it
 MAX_MEMTABLE_BYTES = 32 << 20
+MAX_MEMTABLES = 8  # of a column family; beyond it the database stops writes
+L0_SLOWDOWN_FILES, L0_STOP_FILES = 48, 64
+SLOWDOWN_PENDING_BYTES = 1 << 40
+PRESSURE_PROPERTIES = (
+    "rocksdb.num-immutable-mem-table",
+    "rocksdb.num-files-at-level0",
+    "rocksdb.estimate-pending-compaction-bytes",
+)
 STREAM_PIECE = 256  # pairs that a stream reads ahead
 
 
@@ -58,7 +66,12 @@ def _options(cache: Cache, memtables_bytes: int, *, whole_database: bool) -> Opt
     table.set_format_version(5)
     options.set_block_based_table_factory(table)
     options.set_write_buffer_size(min(MAX_MEMTABLE_BYTES, memtables_bytes // 2))
-    options.set_max_write_buffer_number(4)
+    # The database's own brakes stop the thread that writes, which is the loop: they are set beyond where flow control acts.
+    options.set_max_write_buffer_number(MAX_MEMTABLES)
+    options.set_level_zero_slowdown_writes_trigger(L0_SLOWDOWN_FILES)
+    options.set_level_zero_stop_writes_trigger(L0_STOP_FILES)
+    options.set_soft_pending_compaction_bytes_limit(SLOWDOWN_PENDING_BYTES)
+    options.set_hard_pending_compaction_bytes_limit(2 * SLOWDOWN_PENDING_BYTES)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_level_compaction_dynamic_level_bytes(True)
     if whole_database:
@@ -471,6 +484,14 @@ class RocksEngine(_RocksReader):
             for name in ("rocksdb.live-sst-files-size", "rocksdb.cur-size-all-mem-tables"):
                 total += int(source.property_int_value(name) or 0)
         return total
+
+    def pressure(self) -> dict[str, Pressure]:
+        """Of the database's own counters. A closed one has none: a thread may ask late."""
+        found = {}
+        for cf, source in list(self._sources.items()):
+            memtables, l0_files, pending = (int(source.property_int_value(name) or 0) for name in PRESSURE_PROPERTIES)
+            found[cf] = Pressure(memtables, l0_files, pending)
+        return found
 
     def close(self) -> None:
         """Drop everything native, then close, so that the directory can be opened again at once."""

@@ -93,6 +93,31 @@ class PessimisticLockRolledBack(TxnError):
         self.user_key, self.start_ts = user_key, start_ts
 
 
+class LockTypeNotMatch(TxnError):
+    """The transaction's own lock is of the wrong kind: prewritten where it asks to lock, or the other way round."""
+
+    code = "KV:Storage:LockTypeNotMatch"
+
+    def __init__(self, user_key: bytes, start_ts: int, *, pessimistic: bool) -> None:
+        has = "locked" if pessimistic else "prewritten"
+        super().__init__(
+            f"transaction {start_ts} has {has} key {user_key.hex()}, which this request does not allow for"
+        )
+        self.user_key, self.start_ts, self.pessimistic = user_key, start_ts, pessimistic
+
+
+class LockIfExistsFailed(TxnError):
+    """`lock_only_if_exists` was asked for without the value, which is what tells the client whether the key is locked."""
+
+    code = "KV:Storage:LockIfExistsFailed"
+
+    def __init__(self, user_key: bytes, start_ts: int) -> None:
+        super().__init__(
+            f"transaction {start_ts} asks to lock key {user_key.hex()} only if it exists, but not to return its value"
+        )
+        self.user_key, self.start_ts = user_key, start_ts
+
+
 class Committed(TxnError):
     """A rollback was asked of a transaction that has committed."""
 
@@ -114,6 +139,24 @@ class CommitTsExpired(TxnError):
             f"key {user_key.hex()} of transaction {start_ts} cannot commit at {commit_ts} < {min_commit_ts}"
         )
         self.user_key, self.start_ts, self.commit_ts, self.min_commit_ts = user_key, start_ts, commit_ts, min_commit_ts
+
+
+class CommitTsTooLarge(TxnError):
+    """Async or one-phase commit would come after the client's limit: two phases are left. Never leaves a store."""
+
+    code = "KV:Storage:CommitTsTooLarge"
+
+    def __init__(self, user_key: bytes, start_ts: int) -> None:
+        super().__init__(f"transaction {start_ts} cannot commit key {user_key.hex()} within its limit")
+
+
+class MaxTsRefused(TxnError):
+    """A timestamp lies further in the future than PD can have given it: it would push every later commit away."""
+
+    code = "KV:Storage:InvalidMaxTsUpdate"
+
+    def __init__(self, ts: int, limit: int) -> None:
+        super().__init__(f"invalid max_ts update: timestamp {ts} is above the limit of {limit}")
 
 
 class TxnNotFound(TxnError):
@@ -149,3 +192,23 @@ class AssertionFailed(TxnError):
         super().__init__(f"key {user_key.hex()} should {wanted} for transaction {start_ts}")
         self.user_key, self.start_ts, self.must_exist = user_key, start_ts, must_exist
         self.existing_start_ts, self.existing_commit_ts = existing
+
+
+class CommitTsNotAfterStart(TxnError):
+    """A commit timestamp that does not lie after what it is to end."""
+
+    code = "KV:Storage:InvalidTxnTso"
+
+    def __init__(self, start_ts: int, commit_ts: int) -> None:
+        super().__init__(f"transaction {start_ts} cannot commit at {commit_ts}, which is not after it")
+        self.start_ts, self.commit_ts = start_ts, commit_ts
+
+
+class WrittenInFlashback(TxnError):
+    """A key of a range in flashback has a version newer than the flashback: its commit timestamp is not a fresh one."""
+
+    code = "KV:Storage:WrittenInFlashback"
+
+    def __init__(self, user_key: bytes, commit_ts: int, newer_ts: int) -> None:
+        super().__init__(f"key {user_key.hex()} has a version at {newer_ts}: a flashback cannot commit at {commit_ts}")
+        self.user_key, self.commit_ts, self.newer_ts = user_key, commit_ts, newer_ts

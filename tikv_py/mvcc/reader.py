@@ -17,6 +17,9 @@ from tikv_py.mvcc.errors import KeyIsLocked
 from tikv_py.mvcc.lock import Lock, LockType
 from tikv_py.mvcc.write import Write, WriteType
 
+SEEK_BOUND = 8
+"""As many records a reader steps over; a change that is farther down is fetched by its timestamp, where the record knows it."""
+
 
 @dataclass(frozen=True, slots=True)
 class CommitRecord:
@@ -30,6 +33,14 @@ class CommitRecord:
     def committed(self) -> bool:
         """Whether the transaction committed here."""
         return not self.is_overlapped_rollback and self.write.write_type is not WriteType.ROLLBACK
+
+
+@dataclass(frozen=True, slots=True)
+class OverlappedWrite:
+    """Another transaction's record whose commit_ts is the start_ts asked about; `gc_fence` is the next newer change, or 0."""
+
+    write: Write
+    gc_fence: int
 
 
 class MvccReader:
@@ -71,11 +82,33 @@ class MvccReader:
         return found if found is not None and found[1].write_type is WriteType.PUT else None
 
     def newest_change(self, key: bytes, ts: int) -> tuple[int, Write] | None:
-        """The newest PUT or DELETE at or below ts."""
+        """The newest PUT or DELETE at or below ts; None also when it is behind its GC fence."""
         found = self.seek_write(key, ts)
-        while found is not None and found[1].write_type in (WriteType.LOCK, WriteType.ROLLBACK):
+        while found is not None:
+            write = found[1]
+            if write.gc_fence and write.is_fenced_off(ts):
+                return None
+            if write.write_type is WriteType.PUT or write.write_type is WriteType.DELETE:
+                return found
+            if write.versions_to_last_change and (
+                not write.last_change_ts or write.versions_to_last_change >= SEEK_BOUND
+            ):
+                return self._noted_change(key, write, ts)
             found = self._next_write(key)
-        return found
+        return None
+
+    def _noted_change(self, key: bytes, write: Write, ts: int) -> tuple[int, Write] | None:
+        """The change a LOCK record knows to be before it; gone when it was a DELETE that garbage collection has taken."""
+        commit_ts = write.last_change_ts
+        data = self.engine.get(CF_WRITE, keys.versioned(key, commit_ts)) if commit_ts else None
+        if data is None:
+            return None
+        change = Write.from_bytes(data)
+        invariant(
+            change.write_type in (WriteType.PUT, WriteType.DELETE),
+            f"key {key.hex()} has no change at {commit_ts}, where a LOCK record of {write.start_ts} says one is",
+        )
+        return None if change.is_fenced_off(ts) else (commit_ts, change)
 
     def value_of(self, key: bytes, write: Write) -> bytes:
         """The value a PUT record stands for."""
@@ -97,15 +130,25 @@ class MvccReader:
 
     def commit_record(self, key: bytes, start_ts: int) -> CommitRecord | None:
         """What the transaction `start_ts` left on a data key: a commit, a rollback, or None."""
+        found = self.commit_record_or_overlap(key, start_ts)
+        return found if isinstance(found, CommitRecord) else None
+
+    def commit_record_or_overlap(self, key: bytes, start_ts: int) -> CommitRecord | OverlappedWrite | None:
+        """Like `commit_record`, but where nothing was left, the record that a rollback would have to be a mark on, if any."""
         found = self.seek_write(key, TS_MAX)
+        gc_fence = 0
         while found is not None:
             commit_ts, write = found
             if write.start_ts == start_ts:
                 return CommitRecord(commit_ts, write)
-            if commit_ts == start_ts and write.has_overlapped_rollback:
-                return CommitRecord(commit_ts, write, is_overlapped_rollback=True)
-            if commit_ts <= start_ts:
+            if commit_ts == start_ts:
+                if write.has_overlapped_rollback:
+                    return CommitRecord(commit_ts, write, is_overlapped_rollback=True)
+                return OverlappedWrite(write, gc_fence)
+            if commit_ts < start_ts:
                 return None
+            if write.write_type is WriteType.PUT or write.write_type is WriteType.DELETE:
+                gc_fence = commit_ts
             found = self._next_write(key)
         return None
 

@@ -77,6 +77,8 @@ def _visible(versions: list[Pair], read_ts: int) -> Write | None:
         if keys.split_version(key)[1] > read_ts:
             continue
         write = Write.from_bytes(data)
+        if write.gc_fence and write.is_fenced_off(read_ts):
+            return None
         if write.write_type is WriteType.PUT:
             return write
         if write.write_type is WriteType.DELETE:

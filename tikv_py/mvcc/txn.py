@@ -21,13 +21,24 @@ class Modify(NamedTuple):
 class MvccTxn:
     """The modifications of one transaction's command, identified by its start_ts."""
 
-    __slots__ = ("modifies", "start_ts", "unlocked")
+    __slots__ = ("memory_locks", "modifies", "one_pc_locks", "start_ts", "unlocked")
 
     def __init__(self, start_ts: int) -> None:
         self.start_ts = start_ts
         self.modifies: list[Modify] = []
         self.unlocked: list[bytes] = []
         """Data keys whose lock is released: whoever waits for them may go on once the change is applied."""
+        self.memory_locks: list[tuple[bytes, Lock]] = []
+        """What readers must see from the decision on, until it is applied: (data key, lock)."""
+        self.one_pc_locks: list[tuple[bytes, Lock, bool]] = []
+        """(data key, lock, whether the key has a pessimistic lock) of what is to be committed in one phase."""
+
+    def clear(self) -> None:
+        """Want nothing after all."""
+        self.modifies.clear()
+        self.unlocked.clear()
+        self.memory_locks.clear()
+        self.one_pc_locks.clear()
 
     def put_lock(self, key: bytes, lock: Lock) -> None:
         """Lock a key, or change its lock."""

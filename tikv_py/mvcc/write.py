@@ -47,6 +47,14 @@ class Write:
         """Whether it is a rollback that must stay."""
         return self.write_type is WriteType.ROLLBACK and self.short_value == PROTECTED_ROLLBACK
 
+    def is_fenced_off(self, read_ts: int) -> bool:
+        """Whether it is no version any more for who finds it as the newest at `read_ts` (not below the GC safe point).
+
+        An overlapped rollback rewrites a commit record and so may bring back one that was collected already; the fence names
+        the next change at that time. Had that one not been collected, it would have been found first.
+        """
+        return self.gc_fence is not None and 0 < self.gc_fence <= read_ts
+
     def to_bytes(self) -> bytes:
         """Encode."""
         parts = [self.write_type.value, number.encode_var_u64(self.start_ts)]

@@ -22,7 +22,8 @@ from protos.kvproto import raft_cmdpb_pb2 as cmdpb
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.engine.port import WriteBatch
 from tikv_py.mvcc.txn import Modify
-from tikv_py.raftstore import merge_rules, region
+from tikv_py.raftstore import commands, flashback, merge_rules, region
+from tikv_py.raftstore.commands import ORDINARY, WriteKind
 from tikv_py.raftstore.peer_storage import PeerStorage
 from tikv_py.resolved_ts.resolver import Resolver
 
@@ -43,9 +44,11 @@ class Applied:
     verify_hash: cmdpb.VerifyHashRequest | None = None
     written_bytes: int = 0
     written_keys: int = 0
+    gc_safe_point: int = 0
+    """Versions that readers below this need may have gone with the entry."""
 
 
-LocalWrites = tuple[metapb_pb2.RegionEpoch, list[Modify], list[tuple[str, bytes, bytes]]]
+LocalWrites = tuple[metapb_pb2.RegionEpoch, list[Modify], list[tuple[str, bytes, bytes]], WriteKind]
 
 
 class Applier:
@@ -68,15 +71,15 @@ class Applier:
         if self._storage.merge is not None and local is not None:
             return self._closed()
         if local is not None:
-            epoch, modifies, ranges = local
-            return self._write(batch, epoch, modifies, ranges)
+            epoch, modifies, ranges, kind = local
+            return self._write(batch, epoch, modifies, ranges, kind)
         command = cmdpb.RaftCmdRequest.FromString(entry.data)
         if command.HasField("admin_request"):
             return self._admin(batch, command, entry.index)
         if self._storage.merge is not None:
             return self._closed()
         parsed, ranges = parse_writes(command)
-        return self._write(batch, command.header.region_epoch, parsed, ranges)
+        return self._write(batch, command.header.region_epoch, parsed, ranges, commands.kind_of(command.header))
 
     def _write(
         self,
@@ -84,9 +87,12 @@ class Applier:
         epoch: metapb_pb2.RegionEpoch,
         modifies: list[Modify],
         ranges: list[tuple[str, bytes, bytes]],
+        kind: WriteKind = ORDINARY,
     ) -> Applied:
         try:
             region.check_epoch(self._storage.region, epoch, conf_ver=False)
+            if kind is not ORDINARY or self._storage.region.is_in_flashback:
+                flashback.check_write(self._storage.region, kind)
         except DbError as error:
             return Applied(error)
         for cf, start, end in ranges:
@@ -102,7 +108,7 @@ class Applier:
                 size += len(key) + len(value)
         if self.locks is not None:
             self.locks.apply(modifies, ranges)
-        return Applied(written_bytes=size, written_keys=len(modifies))
+        return Applied(written_bytes=size, written_keys=len(modifies), gc_safe_point=kind.gc_safe_point)
 
     def _closed(self) -> Applied:
         """What follows PrepareMerge in the log is void, whatever its epoch: the target does not get it."""
@@ -124,6 +130,10 @@ class Applier:
             if kind == cmdpb.RollbackMerge:
                 return self._rollback_merge(batch, admin.rollback_merge)
             region.check_epoch(storage.region, command.header.region_epoch, conf_ver=True)
+            if kind in (cmdpb.PrepareFlashback, cmdpb.FinishFlashback):
+                return self._flashback(batch, admin)
+            if storage.region.is_in_flashback:
+                raise flashback.in_progress(storage.region)
             if kind == cmdpb.BatchSplit:
                 return self._split(batch, admin.splits)
             if kind == cmdpb.PrepareMerge:
@@ -133,6 +143,15 @@ class Applier:
         except DbError as error:
             return Applied(error)
         return Applied(region.AdminRefused(f"admin command {kind} is not supported by this store"))
+
+    def _flashback(self, batch: WriteBatch, admin: cmdpb.AdminRequest) -> Applied:
+        storage = self._storage
+        if admin.cmd_type == cmdpb.PrepareFlashback:
+            storage.region = flashback.prepared(storage.region, admin.prepare_flashback.start_ts)
+        else:
+            storage.region = flashback.finished(storage.region)
+        storage.put_region_state(batch)
+        return Applied(region_changed=True)
 
     def _split(self, batch: WriteBatch, request: cmdpb.BatchSplitRequest) -> Applied:
         storage = self._storage

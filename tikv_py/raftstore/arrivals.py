@@ -9,6 +9,7 @@ What it does not do: decide anything about elections or logs; that is the Raft n
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from core_py.codec import eraft
@@ -19,6 +20,7 @@ from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.raftstore import births, deaths, merge
 from tikv_py.raftstore.disk_space import DiskUsage
 from tikv_py.raftstore.peer import Peer
+from tikv_py.raftstore.read_context import locked_answer, question_of
 from tikv_py.raftstore.region import find_peer
 
 if TYPE_CHECKING:
@@ -85,11 +87,24 @@ def handle_message(store: Store, message: serverpb.RaftMessage) -> None:
     peer.peer_cache[message.from_peer.id] = message.from_peer
     peer.heard[message.from_peer.id] = store.clock.monotonic()
     store.hibernation.wake(peer, by=message.from_peer.id)
+    if raft_message.msg_type is MsgType.READ_INDEX and peer.is_leader:
+        raft_message = _with_readers_question_answered(store, raft_message)
     peer.node.step(raft_message)
     if message.from_peer.id in peer.pending and peer.has_caught_up(message.from_peer.id):
         peer.pending.discard(message.from_peer.id)
         store.listener.on_region_change(peer)
     store.activate(message.region_id)
+
+
+def _with_readers_question_answered(store: Store, raft_message: Message) -> Message:
+    """A replica's read becomes known here before its index is taken; what stands in its way goes back with the answer."""
+    entries = []
+    for entry in raft_message.entries:
+        question = question_of(entry.data)
+        found = None if question is None else store.before_replica_read(question)
+        data = entry.data if found is None else locked_answer(entry.data, *found)
+        entries.append(replace(entry, data=data))
+    return replace(raft_message, entries=tuple(entries))
 
 
 def _handle_extra(store: Store, peer: Peer | None, message: serverpb.RaftMessage) -> None:

@@ -3,10 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from protos.kvproto import eraftpb_pb2, metapb_pb2
 from protos.kvproto import raft_cmdpb_pb2 as cmdpb
 from tikv_py.mvcc.txn import Modify
+
+_FLASHBACK, _COLLECTS = 1 << 3, 1 << 32  # bits of a header's flags; the second one is private to this implementation
+
+
+@dataclass(frozen=True, slots=True)
+class WriteKind:
+    """What a write is beyond its changes; travels in the entry's header."""
+
+    is_flashback: bool = False
+    """Belongs to the flashback that has closed the region to all others."""
+    gc_safe_point: int = 0
+    """The timestamp below which it removes versions that a reader could have asked for; 0 for a write that is no GC."""
+
+
+ORDINARY = WriteKind()
+FLASHBACK = WriteKind(is_flashback=True)
+
+
+def kind_of(header: cmdpb.RaftRequestHeader) -> WriteKind:
+    """The kind of the writes under this header."""
+    if not header.flags:
+        return ORDINARY
+    safe_point = int.from_bytes(header.flag_data, "big") if header.flags & _COLLECTS else 0
+    return WriteKind(bool(header.flags & _FLASHBACK), safe_point)
 
 
 def delete_range_modify(cf: str, start: bytes, end: bytes) -> tuple[str, bytes, bytes]:
@@ -18,11 +43,18 @@ def write_command(
     region: metapb_pb2.Region,
     modifies: Iterable[Modify],
     ranges: Sequence[tuple[str, bytes, bytes]] = (),
+    kind: WriteKind = ORDINARY,
 ) -> bytes:
     """The entry data of ordinary writes. Keys travel without their `z`."""
     command = cmdpb.RaftCmdRequest()
-    command.header.region_id = region.id
-    command.header.region_epoch.CopyFrom(region.region_epoch)
+    header = command.header
+    header.region_id = region.id
+    header.region_epoch.CopyFrom(region.region_epoch)
+    if kind is not ORDINARY:
+        header.flags = _FLASHBACK if kind.is_flashback else 0
+        if kind.gc_safe_point:
+            header.flags |= _COLLECTS
+            header.flag_data = kind.gc_safe_point.to_bytes(8, "big")
     # `add` and assignments: building each request by keyword arguments costs four times as much.
     add = command.requests.add
     for cf, start, end in ranges:
@@ -90,3 +122,14 @@ def rollback_merge(commit: int) -> cmdpb.AdminRequest:
     """Open the region again that the PrepareMerge at index `commit` closed."""
     request = cmdpb.RollbackMergeRequest(commit=commit)
     return cmdpb.AdminRequest(cmd_type=cmdpb.RollbackMerge, rollback_merge=request)
+
+
+def prepare_flashback(start_ts: int) -> cmdpb.AdminRequest:
+    """Close the region to everybody but the flashback of `start_ts`."""
+    request = cmdpb.PrepareFlashbackRequest(start_ts=start_ts)
+    return cmdpb.AdminRequest(cmd_type=cmdpb.PrepareFlashback, prepare_flashback=request)
+
+
+def finish_flashback() -> cmdpb.AdminRequest:
+    """Open the region again."""
+    return cmdpb.AdminRequest(cmd_type=cmdpb.FinishFlashback, finish_flashback=cmdpb.FinishFlashbackRequest())

@@ -37,13 +37,16 @@ from core_py.region_errors import (
     UndeterminedResult,
 )
 from protos.kvproto import metapb_pb2
+from tikv_py.mvcc.errors import KeyIsLocked
 from tikv_py.mvcc.txn import Modify
-from tikv_py.raftstore import commands
+from tikv_py.raftstore import commands, flashback
 from tikv_py.raftstore.apply import Applied, Applier, LocalWrites
+from tikv_py.raftstore.commands import ORDINARY, WriteKind
 from tikv_py.raftstore.config import RaftstoreConfig
 from tikv_py.raftstore.disk_space import DiskSpace
 from tikv_py.raftstore.load_split import HotReads
 from tikv_py.raftstore.peer_storage import PeerStorage
+from tikv_py.raftstore.read_context import ID_SIZE, ReadQuestion, lock_of
 from tikv_py.raftstore.region import find_peer
 from tikv_py.raftstore.write_budget import WriteBudget
 from tikv_py.resolved_ts.progress import ReadProgress
@@ -62,6 +65,7 @@ class PendingWrite:
     version: int
     """The region version the keys were checked against; a split in between makes the write void."""
     future: asyncio.Future[Applied]
+    kind: WriteKind = ORDINARY
 
 
 @dataclass(slots=True)
@@ -242,13 +246,23 @@ class Peer:
         return self.read_progress.safe_ts(self.storage.apply_state.applied_index)
 
     def write(
-        self, modifies: list[Modify], ranges: list[tuple[str, bytes, bytes]], *, disk_full_opt: int = 0
+        self,
+        modifies: list[Modify],
+        ranges: list[tuple[str, bytes, bytes]],
+        *,
+        disk_full_opt: int = 0,
+        kind: WriteKind = ORDINARY,
     ) -> asyncio.Future[Applied]:
-        """Queue a write for the next turn. Raises NotLeader, ServerIsBusy, DiskFull, RaftEntryTooLarge."""
+        """Queue a write for the next turn.
+
+        Raises NotLeader, ServerIsBusy, DiskFull, RaftEntryTooLarge, FlashbackInProgress, FlashbackNotPrepared.
+        """
         if not self.is_leader:
             raise self.not_leader()
         if self.storage.merge is not None:
             raise ProposalInMergingMode(self.region.id)
+        if kind is not ORDINARY or self.region.is_in_flashback:
+            flashback.check_write(self.region, kind)
         if self._disk.is_tight:
             self._disk.check_write(self.region, disk_full_opt)
         if len(self.pending_writes) >= self._config.max_pending_writes:
@@ -261,7 +275,7 @@ class Peer:
         future: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
         self._budget.hold(size, future)
         version = self.region.region_epoch.version
-        self.pending_writes.append(PendingWrite(modifies, ranges, size, version, future))
+        self.pending_writes.append(PendingWrite(modifies, ranges, size, version, future, kind))
         return future
 
     def propose_pending(self) -> None:
@@ -274,8 +288,8 @@ class Peer:
         self.pending_writes = []
         at, shared_bytes = 0, min(MERGED_WRITE_MAX_BYTES, self._config.raft_entry_max_size)
         while at < len(pending):
-            size, end = pending[at].size, at + 1
-            while end < len(pending) and size + pending[end].size <= shared_bytes:
+            size, end, kind = pending[at].size, at + 1, pending[at].kind
+            while end < len(pending) and size + pending[end].size <= shared_bytes and pending[end].kind == kind:
                 size += pending[end].size
                 end += 1
             group = pending[at:end]
@@ -284,12 +298,12 @@ class Peer:
             ranges = [r for one in group for r in one.ranges]
             futures = [one.future for one in group]
             try:
-                data = commands.write_command(self.region, modifies, ranges)
+                data = commands.write_command(self.region, modifies, ranges, kind)
                 index = self.node.propose(data)
             except RaftError as error:
                 fail(futures, self.to_region_error(error))
                 continue
-            local = (self.region.region_epoch, modifies, ranges)
+            local = (self.region.region_epoch, modifies, ranges, kind)
             self._add_proposal(Proposal(index, self.node.term, futures, local))
 
     def propose_admin(self, data: bytes) -> asyncio.Future[Applied]:
@@ -351,13 +365,14 @@ class Peer:
             fail(proposal.futures, StaleCommand(self.region.id))
         return None
 
-    def read_barrier(self) -> asyncio.Future[None]:
+    def read_barrier(self, question: ReadQuestion | None = None) -> asyncio.Future[None]:
         """Done when this peer's state is as new as anything read before. Raises region errors.
 
-        A leader in its lease only waits for its own apply; anybody else asks a quorum.
+        A leader in its lease only waits for its own apply; anybody else asks a quorum. `question` tells the leader what a replica
+        is going to read; the future fails with KeyIsLocked when a lock in the leader's memory stands in the way.
         """
         if not self._leads_alone():
-            return self.read_index()
+            return self.read_index(None if self.is_leader else question)
         self._check_reads()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.node.committed <= self._readable_index():  # applied since the caller looked; no apply may follow
@@ -366,14 +381,14 @@ class Peer:
             self.read_waits.append(_ReadWait(self.node.committed, future))
         return future
 
-    def read_index(self) -> asyncio.Future[None]:
+    def read_index(self, question: ReadQuestion | None = None) -> asyncio.Future[None]:
         """Ask for a confirmed read; done when this peer's state is new enough. Raises region errors."""
         self._check_reads()
         self._read_number += 1
         context = self.peer_id.to_bytes(8, "big") + self._read_number.to_bytes(8, "big")
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
-            self.node.read_index(context)
+            self.node.read_index(context if question is None else question.to_context(context))
         except NotLeaderError as error:
             raise self.not_leader() from error
         except RaftError as error:
@@ -393,10 +408,13 @@ class Peer:
 
     def on_read_state(self, index: int, context: bytes) -> None:
         """The leader confirmed a read at `index`."""
-        future = self.reads.pop(context, None)
+        future = self.reads.pop(context[:ID_SIZE], None)
         if future is None or future.done():
             return
-        if index <= self._readable_index():
+        in_the_way = lock_of(context)
+        if in_the_way is not None:
+            future.set_exception(KeyIsLocked(*in_the_way))
+        elif index <= self._readable_index():
             future.set_result(None)
         else:
             self.read_waits.append(_ReadWait(index, future))

@@ -116,6 +116,8 @@ class SnapshotReceiver:
         if holder is not None:
             raise StatusError("RESOURCE_EXHAUSTED", f"the range of region {region_id} is held by region {holder}")
         self._check_room(region_id, data.file_size)
+        if message.extra_ctx:
+            store.gc_safe_point = max(store.gc_safe_point, int.from_bytes(message.extra_ctx[:8], "big"))
         self._number += 1
         stage = StagedSnapshot(store.kv_db, f"{region_id}-{self._number}", data.region, position.index, position.term)
         self._receiving[region_id] = stage

@@ -33,6 +33,7 @@ from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_serverpb_pb2 as serverpb
 from tikv_py.engine.port import CF_DEFAULT, Engine
 from tikv_py.failpoints import POINTS
+from tikv_py.mvcc.lock import Lock
 from tikv_py.raftstore import arrivals, births, damage, deaths, keys, merge, upkeep
 from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.config import RaftstoreConfig, SnapshotSettings
@@ -45,6 +46,7 @@ from tikv_py.raftstore.inbox import Inbox
 from tikv_py.raftstore.listener import StoreListener
 from tikv_py.raftstore.log_sync import LogSync
 from tikv_py.raftstore.peer import Peer
+from tikv_py.raftstore.read_context import ReadQuestion
 from tikv_py.raftstore.router import RaftRouter
 from tikv_py.raftstore.snapshots import SnapshotManager
 from tikv_py.raftstore.turn import Answers, Turn, Unsynced
@@ -79,6 +81,8 @@ class Store:
         self.workers = workers
         self.fail = fail or FailPoints(POINTS, rng=rng)
         self.listener = StoreListener()
+        self.before_replica_read: Callable[[ReadQuestion], tuple[bytes, Lock] | None] = lambda _question: None
+        """Makes a replica's read known where this store leads; gives the (user key, lock) in memory that it has to wait for."""
         self.peers: dict[int, Peer] = {}
         self.tombstones: dict[int, metapb_pb2.Region] = {}
         self.merged: dict[int, metapb_pb2.Region] = {}
@@ -90,6 +94,8 @@ class Store:
         self.started = False
         self.broken: StorageError | None = None
         """A database failed: memory is ahead of the disk, so nothing may be answered any more. The process is to end."""
+        self.gc_safe_point = 0
+        """Versions that readers below this timestamp need may be gone from the regions of this store (see `tikv_py.gc`)."""
         self.may_have_promised = False
         """Peers of this store may have told leaders before its start that they would not vote for others."""
         election_timeout_s = float(config.raft_base_tick_interval) * config.raft_election_timeout_ticks
@@ -332,6 +338,8 @@ class Store:
 
     def _take_outcome(self, peer: Peer, outcome: Applied, turn: Turn) -> None:
         """What an entry changed beyond its own region's data."""
+        if outcome.gc_safe_point > self.gc_safe_point:
+            self.gc_safe_point = outcome.gc_safe_point
         if outcome.new_regions:
             births.create_split_peers(self, peer, outcome.new_regions, turn.kv_batch)
         if outcome.commit_merge is not None:
@@ -386,6 +394,7 @@ class Store:
                 wire.start_key, wire.end_key = peer.region.start_key, peer.region.end_key
             wire.message.CopyFrom(eraft.message_to_pb(message))
             if message.msg_type is MsgType.SNAPSHOT:
+                wire.extra_ctx = self.gc_safe_point.to_bytes(8, "big")
                 self.snapshots.send(peer, target, wire)
             else:
                 self.router.send(target.store_id, wire)

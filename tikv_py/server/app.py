@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 
@@ -19,19 +20,28 @@ from core_py.runtime.log import get_logger
 from protos.kvproto import metapb_pb2
 from tikv_py.client.pd.client import PdClient
 from tikv_py.coprocessor.service import CoprocessorService
+from tikv_py.deadlock.detector import DeadlockDetector
 from tikv_py.engine.port import Engine
 from tikv_py.failpoints import POINTS
-from tikv_py.raftstore.router import RaftRouter
+from tikv_py.gc.driver import GcDriver
+from tikv_py.gc.region_calls import RegionCalls
+from tikv_py.raftstore.router import RaftRouter, StoreCalls
 from tikv_py.raftstore.store import Store
 from tikv_py.server.bootstrap import bootstrap_cluster, identify
 from tikv_py.server.config import TikvConfig
 from tikv_py.server.disk_watch import DiskUse, DiskWatch
+from tikv_py.server.flow_watch import FlowWatch
+from tikv_py.server.gc_worker import GcWorker
 from tikv_py.server.load_split_worker import LoadSplitWorker
+from tikv_py.server.max_ts_worker import MaxTsWorker
 from tikv_py.server.metrics import StoreMetrics
 from tikv_py.server.pd_worker import PdWorker
+from tikv_py.server.raw_ttl import TtlWorker
 from tikv_py.server.safe_ts_worker import SafeTsWorker
 from tikv_py.server.services import NodeServices
 from tikv_py.server.split_worker import SplitWorker
+from tikv_py.txn.concurrency import ConcurrencyManager
+from tikv_py.txn.context import RegionAccess
 
 STOP_GRACE_S = 0.5
 RESOLVE_TIMEOUT_S = 1.0
@@ -53,6 +63,13 @@ class NodePorts:
     """Stops the calling thread for seconds, for failpoints; None where time is virtual and no thread may stop."""
 
 
+class Worker(Protocol):
+    """What runs beside the loop of a store."""
+
+    async def stop(self) -> None:
+        """End."""
+
+
 class TikvServer:
     """A storage node."""
 
@@ -72,23 +89,60 @@ class TikvServer:
         self.pd = PdClient(ports.transport, config.pd.endpoints, ports.clock)
         self.fail = FailPoints(POINTS, rng=ports.rng, block=ports.block)
         self.store: Store | None = None
-        self._services: NodeServices | None = None
+        self.services: NodeServices | None = None
         self._listener: Listener | None = None
-        self._pd_worker: PdWorker | None = None
-        self._splits: SplitWorker | None = None
-        self._load_splits: LoadSplitWorker | None = None
         self._disk: DiskWatch | None = None
-        self._safe_ts: SafeTsWorker | None = None
+        self.pd_worker: PdWorker | None = None
+        self.max_ts: MaxTsWorker | None = None
+        self.safe_ts: SafeTsWorker | None = None
+        self.gc_driver: GcDriver | None = None
+        self._workers: list[Worker] = []
         self._addresses: dict[int, str] = {}
         self.address = ""
 
     async def start(self) -> None:
         """Come up. Raises StorageError, ConfigError, PdError."""
         ports, config = self._ports, self.config
-        reserved = config.storage.reserve_space
         await self.pd.connect()
-        store_id = await identify(ports.kv_db, self.pd)
-        store = self.store = Store(
+        store_id = await identify(ports.kv_db, self.pd, ttl=config.storage.enable_ttl)
+        store = self.store = self._make_store(store_id)
+        services, gc, start_workers = self._make_workers(store)
+        coprocessor = CoprocessorService(
+            services.access,
+            ports.workers,
+            self._metrics,
+            ports.clock,
+            max_tasks=config.coprocessor.max_tasks,
+            pool=services.pool,
+        )
+        deadlocks = DeadlockDetector(
+            store,
+            self.pd,
+            services.waiting,
+            ports.transport,
+            self._address_of,
+            self._metrics.lock_waiting,
+            self._on_failure,
+        )
+        self._workers.append(deadlocks)
+        served = [*services.services(coprocessor.commands()), deadlocks.service()]
+        self._listener = await ports.transport.serve(config.server.addr, served)
+        self.address = config.server.advertise_addr or self._listener.address
+        meta = self._meta(store_id)
+        await bootstrap_cluster(ports.kv_db, self.pd, meta, self.fail)
+        await self.pd.put_store(meta)
+        assert self._disk is not None
+        await self._disk.start()
+        await gc.refresh()
+        await store.start()
+        for start in [*start_workers, deadlocks.start]:
+            start()
+        get_logger().info("store is serving", store=store_id, address=self.address, cluster=self.pd.cluster_id)
+
+    def _make_store(self, store_id: int) -> Store:
+        ports, config = self._ports, self.config
+        reserved = config.storage.reserve_space
+        store = Store(
             store_id,
             ports.raft_db,
             ports.kv_db,
@@ -110,36 +164,41 @@ class TikvServer:
             fail=self.fail,
             on_full=self._metrics.channel_full.labels("raft").inc,
         )
-        splits = self._splits = SplitWorker(
-            store, self.pd, config.coprocessor.split_limits(), self._metrics.splits, self._on_failure
-        )
-        self._load_splits = LoadSplitWorker(
-            store, splits, config.split, ports.rng, self._metrics.splits, self._on_failure
-        )
-        disk = self._disk = DiskWatch(
-            store.disk, ports.disk_use, reserved, ports.workers, self._metrics, self._on_failure
-        )
-        self._pd_worker = PdWorker(store, self.pd, ports.clock, self._metrics, splits, disk, self._on_failure)
+        return store
+
+    def _make_workers(self, store: Store) -> tuple[NodeServices, GcWorker, list[Callable[[], None]]]:
+        """What runs beside the store's loop, and how each of it is started once the loop runs. Stopped in reverse order."""
+        ports, config, metrics, failed = self._ports, self.config, self._metrics, self._on_failure
+        reserved = config.storage.reserve_space
+        disk = self._disk = DiskWatch(store.disk, ports.disk_use, reserved, ports.workers, metrics, failed)
+        splits = SplitWorker(store, self.pd, config.coprocessor.split_limits(), metrics.splits, failed)
+        pd_worker = self.pd_worker = PdWorker(store, self.pd, ports.clock, metrics, splits, disk, failed)
+        load_splits = LoadSplitWorker(store, splits, config.split, ports.rng, metrics.splits, failed)
+        concurrency = ConcurrencyManager(ports.clock)
+        max_ts = self.max_ts = MaxTsWorker(store, self.pd, concurrency, failed)
+        access = RegionAccess(store, concurrency)
+        services = self.services = NodeServices(access, self.pd, max_ts, metrics, ports.clock, self.registry, config)
+        self._workers += [disk, pd_worker, splits, load_splits, max_ts]
+        starts = [pd_worker.start, splits.start, load_splits.start]
         if config.resolved_ts.enable:
             interval_s = float(config.resolved_ts.advance_ts_interval)
-            self._safe_ts = SafeTsWorker(store, self.pd, interval_s, self._metrics.resolved_ts, self._on_failure)
-        services = self._services = NodeServices(store, self.pd, self._metrics, ports.clock, self.registry, config)
-        coprocessor = CoprocessorService(
-            services.access, ports.workers, self._metrics, ports.clock, max_tasks=config.coprocessor.max_tasks
-        )
-        self._listener = await ports.transport.serve(config.server.addr, services.services(coprocessor.commands()))
-        self.address = config.server.advertise_addr or self._listener.address
-        meta = self._meta(store_id)
-        await bootstrap_cluster(ports.kv_db, self.pd, meta, self.fail)
-        await self.pd.put_store(meta)
-        await disk.start()
-        await store.start()
-        self._pd_worker.start()
-        splits.start()
-        self._load_splits.start()
-        if self._safe_ts is not None:
-            self._safe_ts.start()
-        get_logger().info("store is serving", store=store_id, address=self.address, cluster=self.pd.cluster_id)
+            safe_ts = self.safe_ts = SafeTsWorker(store, self.pd, concurrency, interval_s, metrics.resolved_ts, failed)
+            self._workers.append(safe_ts)
+            starts.append(safe_ts.start)
+        flow = FlowWatch(services.flow, ports.kv_db, ports.workers, metrics.flow, failed)
+        self._workers.append(flow)
+        starts.append(flow.start)
+        if config.storage.enable_ttl:
+            ttl_interval_s = float(config.storage.ttl_check_poll_interval)
+            ttl = TtlWorker(store, services.raw_values, services.pool, ttl_interval_s, metrics.ttl, failed)
+            self._workers.append(ttl)
+            starts.append(ttl.start)
+        gc = GcWorker(store, self.pd, services.scheduler.latches, config.gc, metrics.gc, failed)
+        calls = RegionCalls(self.pd, StoreCalls(ports.transport, self._address_of), ports.clock)
+        driver = self.gc_driver = GcDriver(store, self.pd, calls, config.gc, failed)
+        self._workers += [gc, driver]
+        starts += [gc.start, driver.start]
+        return services, gc, starts
 
     def _meta(self, store_id: int) -> metapb_pb2.Store:
         server = self.config.server
@@ -174,18 +233,10 @@ class TikvServer:
         """Go down: no new calls, then the loop, then PD."""
         if self._listener is not None:
             await self._listener.stop(STOP_GRACE_S)
-        if self._services is not None:
-            await self._services.close()
-        if self._safe_ts is not None:
-            await self._safe_ts.stop()
-        if self._load_splits is not None:
-            await self._load_splits.stop()
-        if self._splits is not None:
-            await self._splits.stop()
-        if self._pd_worker is not None:
-            await self._pd_worker.stop()
-        if self._disk is not None:
-            await self._disk.stop()
+        if self.services is not None:
+            await self.services.close()
+        for worker in reversed(self._workers):
+            await worker.stop()
         if self.store is not None and self.store.peers is not None:
             await self.store.stop()
         await self.pd.close()

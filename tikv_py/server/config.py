@@ -8,8 +8,13 @@ from typing import ClassVar
 
 from core_py.runtime.config import ByteSize, Seconds
 from core_py.runtime.log import LogConfig
+from tikv_py.gc.config import GcConfig
 from tikv_py.raftstore.config import LoadSplitConfig, RaftstoreConfig, SnapshotSettings
 from tikv_py.raftstore.split_check import SplitLimits
+from tikv_py.txn.flow_control import FlowControlConfig
+from tikv_py.txn.waiting.lock_waiting import WaitSettings
+
+SCHEDULER_CONCURRENCY_MAX = 1 << 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,7 @@ class BlockCacheConfig:
 class StorageConfig:
     """`[storage]`."""
 
-    IGNORED_KEYS: ClassVar[frozenset[str]] = frozenset({"api-version", "enable-ttl", "scheduler-worker-pool-size"})
+    IGNORED_KEYS: ClassVar[frozenset[str]] = frozenset({"scheduler-worker-pool-size"})
 
     data_dir: str = "tikv-data"
     reserve_space: ByteSize = ByteSize(256 << 20)
@@ -71,6 +76,53 @@ class StorageConfig:
     scheduler_pending_write_threshold: ByteSize = ByteSize(100 << 20)
     """Of transactional commands that wait or run; more are answered ServerIsBusy."""
     block_cache: BlockCacheConfig = field(default_factory=BlockCacheConfig)
+    api_version: int = 1
+    enable_ttl: bool = False
+    """Whether raw values may have a time to live. The same for all stores of a cluster, for as long as they have data."""
+    ttl_check_poll_interval: Seconds = Seconds(12 * 3600.0)
+    """How often expired raw values are looked for; they are invisible at once."""
+    max_key_size: ByteSize = ByteSize(8 << 10)
+    """Of a raw key."""
+    scheduler_concurrency: int = 1 << 19
+    """Slots of the latches, rounded up to a power of two."""
+    flow_control: FlowControlConfig = field(default_factory=FlowControlConfig)
+
+    def validate(self) -> None:
+        """Raises ValueError for settings that this store cannot have."""
+        if self.api_version != 1:
+            raise ValueError("storage.api-version can only be 1; with storage.enable-ttl that is API V1TTL")
+        if not 1 <= self.scheduler_concurrency <= SCHEDULER_CONCURRENCY_MAX:
+            raise ValueError(f"storage.scheduler-concurrency must be from 1 to {SCHEDULER_CONCURRENCY_MAX}")
+        if self.ttl_check_poll_interval <= 0 or self.max_key_size < 1:
+            raise ValueError("storage.ttl-check-poll-interval and storage.max-key-size must be positive")
+
+
+@dataclass(frozen=True, slots=True)
+class UnifiedReadPoolConfig:
+    """`[readpool.unified]`."""
+
+    IGNORED_KEYS: ClassVar[frozenset[str]] = frozenset(
+        {"min-thread-count", "stack-size", "auto-adjust-pool-size", "cpu-threshold"}
+    )
+
+    max_thread_count: int = 0
+    """Long reads that run at once, push-down requests and checksums; 0: as many as `coprocessor.threads`."""
+    max_tasks_per_worker: int = 2000
+    """Reads of one priority that wait, for each thread; more are answered ServerIsBusy."""
+
+    def validate(self) -> None:
+        """Raises ValueError for pools that could not work."""
+        if self.max_thread_count < 0 or self.max_tasks_per_worker < 2:
+            raise ValueError("readpool.unified.max-thread-count must not be negative, max-tasks-per-worker at least 2")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPoolConfig:
+    """`[readpool]`: there is only the unified pool."""
+
+    IGNORED_KEYS: ClassVar[frozenset[str]] = frozenset({"storage", "coprocessor"})
+
+    unified: UnifiedReadPoolConfig = field(default_factory=UnifiedReadPoolConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +190,29 @@ class ResolvedTsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PessimisticTxnConfig:
+    """`[pessimistic-txn]`: how long lock requests wait for locks here."""
+
+    IGNORED_KEYS: ClassVar[frozenset[str]] = frozenset({"pipelined", "in-memory"})
+
+    wait_for_lock_timeout: Seconds = Seconds(1.0)
+    """The longest wait of a request; clients that want to wait longer ask again."""
+    wake_up_delay_duration: Seconds = Seconds(0.02)
+    """How long a released key stays free for the waiter that was woken before the next one is."""
+
+    def validate(self) -> None:
+        """Raises ValueError for times that are none."""
+        if self.wait_for_lock_timeout <= 0:
+            raise ValueError("pessimistic-txn.wait-for-lock-timeout must be positive")
+        if self.wake_up_delay_duration <= 0:
+            raise ValueError("pessimistic-txn.wake-up-delay-duration must be positive")
+
+    def wait_settings(self) -> WaitSettings:
+        """For the queues of waiters."""
+        return WaitSettings(self.wait_for_lock_timeout, self.wake_up_delay_duration)
+
+
+@dataclass(frozen=True, slots=True)
 class DebugConfig:
     """`[debug]`: what a production store must not allow."""
 
@@ -155,9 +230,7 @@ class TikvConfig:
             "rocksdb",
             "raftdb",
             "raft-engine",
-            "readpool",
             "security",
-            "gc",
             "import",
             "backup",
             "quota",
@@ -170,7 +243,10 @@ class TikvConfig:
     raftstore: RaftstoreConfig = field(default_factory=RaftstoreConfig)
     coprocessor: CoprocessorConfig = field(default_factory=CoprocessorConfig)
     split: LoadSplitConfig = field(default_factory=LoadSplitConfig)
+    readpool: ReadPoolConfig = field(default_factory=ReadPoolConfig)
     resolved_ts: ResolvedTsConfig = field(default_factory=ResolvedTsConfig)
+    gc: GcConfig = field(default_factory=GcConfig)
+    pessimistic_txn: PessimisticTxnConfig = field(default_factory=PessimisticTxnConfig)
     log: LogConfig = field(default_factory=LogConfig)
     debug: DebugConfig = field(default_factory=DebugConfig)
 

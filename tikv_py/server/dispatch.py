@@ -1,7 +1,8 @@
 """From a command's name to its handler, and errors back into responses.
 
 A command is answered in one of three ways, the cheapest that fits: at once (a read under the leader's lease), by the
-callback of a raft write (raw writes), or in a task of its own. Region errors go into `response.region_error`, as the
+callback of a raft write (raw writes), or in a task of its own. Reads ask the pool for their turn, point reads only
+while others wait for theirs. Region errors go into `response.region_error`, as the
 protocol wants; what a response has no field for ends a unary call with a status, and leaves a batched command
 unanswered, as TiKV does. A handler that fails in an unexpected way is logged and treated the same: one command's bug must
 not take the others of its stream with it.
@@ -10,6 +11,7 @@ not take the others of its stream with it.
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +23,32 @@ from core_py.ports import Clock, StatusError
 from core_py.region_errors import RegionError, ServerIsBusy
 from core_py.runtime.log import get_logger
 from core_py.runtime.tasks import TaskScope
+from protos.kvproto import kvrpcpb_pb2
+from tikv_py.errors import Refused
+from tikv_py.mvcc.errors import TxnError
 from tikv_py.raftstore.apply import Applied
+from tikv_py.server.key_errors import refusal
 from tikv_py.server.metrics import StoreMetrics
+from tikv_py.server.read_pool import ReadPool, level_of
 
 TASKS_MAX = 20_000  # commands running in tasks; more are answered ServerIsBusy
+
+
+class Read(enum.Enum):
+    """How a command takes part in the read pool."""
+
+    POINT = enum.auto()
+    """Reads a key: asks for no turn unless somebody waits for one."""
+    POOLED = enum.auto()
+    """Reads many keys, in a turn or more."""
+
+
+READS = {
+    "KvGet": Read.POINT,
+    "RawGet": Read.POINT,
+    "RawGetKeyTTL": Read.POINT,
+    **dict.fromkeys(("KvBatchGet", "KvScan", "KvScanLock", "RawBatchGet", "RawScan", "RawBatchScan"), Read.POOLED),
+}
 
 Done = Callable[[Message | None], None]
 """Gets a batched command's response, or None when there will be none."""
@@ -46,8 +70,14 @@ class Command:
 class Dispatcher:
     """Runs commands by name."""
 
-    def __init__(self, commands: Mapping[str, Command], metrics: StoreMetrics, clock: Clock) -> None:
+    def __init__(
+        self, commands: Mapping[str, Command], metrics: StoreMetrics, clock: Clock, pool: ReadPool | None = None
+    ) -> None:
         self._commands = commands
+        self._pool = pool or ReadPool(clock, metrics.read_pool, threads=1, max_waiting=TASKS_MAX)
+        self._detailed = {
+            name for name, one in commands.items() if "exec_details_v2" in one.response.DESCRIPTOR.fields_by_name
+        }
         self._clock = clock
         self._metrics = metrics
         self._scope = TaskScope("commands", on_failure=lambda _error: None)  # `_run` answers every failure itself
@@ -60,12 +90,12 @@ class Dispatcher:
         command = self._commands[name]
         began = self._clock.monotonic()
         try:
-            response = None if command.now is None else command.now(request)
+            response = self._at_once(command, request, began)
             if response is None:
                 self._check_room()
                 self._unary += 1
                 try:
-                    response = await command.run(request)
+                    response = await self._serve(command, request)
                 finally:
                     self._unary -= 1
         except DbError as error:
@@ -87,7 +117,7 @@ class Dispatcher:
         duration = self._durations[name]
         try:
             if command.now is not None:
-                response = command.now(request)
+                response = self._at_once(command, request, began)
                 if response is not None:
                     duration.observe(self._clock.monotonic() - began)
                     done(response)
@@ -105,6 +135,42 @@ class Dispatcher:
             self._answer_failure(command, _unexpected(name, error), done)
             return
         self._scope.spawn(self._run(command, request, began, done), name=name)
+
+    def _at_once(self, command: Command, request: Any, began: float) -> Any:
+        """The answer of a command that needs no wait, neither for its region nor for its turn; None for another."""
+        if command.now is None:
+            return None
+        kind, pool = READS.get(command.name), self._pool
+        if kind is Read.POINT:
+            if pool.turns.length and not pool.may_skip(request.context):
+                return None
+        elif kind is Read.POOLED:
+            if not pool.try_turn():
+                return None
+            response = command.now(request)
+            if response is not None:
+                pool.ran(self._clock.monotonic() - began)
+            return response
+        return command.now(request)
+
+    async def _serve(self, command: Command, request: Any) -> Any:
+        """Run a command to its end; reads in their turn."""
+        if command.name not in READS:
+            return await command.run(request)
+        pool, clock = self._pool, self._clock
+        waited_s = await pool.turn(request.context)
+        began, turn_round = clock.monotonic(), pool.round
+        response = None if command.now is None else command.now(request)
+        if response is None:
+            response = await command.run(request)
+        seconds = clock.monotonic() - began
+        if pool.round == turn_round:
+            pool.ran(seconds)
+        self._metrics.read_pool.handle[level_of(request.context)].observe(seconds)
+        if command.name in self._detailed:
+            times = response.exec_details_v2.time_detail_v2
+            times.wait_wall_time_ns, times.process_wall_time_ns = int(waited_s * 1e9), int(seconds * 1e9)
+        return response
 
     def _check_room(self) -> None:
         running = len(self._scope) + self._unary
@@ -124,7 +190,7 @@ class Dispatcher:
 
     async def _run(self, command: Command, request: Message, began: float, done: Done) -> None:
         try:
-            response = await command.run(request)
+            response = await self._serve(command, request)
         except DbError as error:
             self._answer_failure(command, error, done)
             return
@@ -148,6 +214,10 @@ class Dispatcher:
         if isinstance(error, RegionError):
             response: Message = command.response(region_error=error.to_pb())
             return response
+        if isinstance(error, TxnError) and (key_refused := refusal(command.response, error)) is not None:
+            return key_refused
+        if isinstance(error, Refused) and (answered := refused(command.response, error)) is not None:
+            return answered
         for name in ("error", "other_error"):
             descriptor = command.response.DESCRIPTOR.fields_by_name.get(name)
             if descriptor is not None and descriptor.type == descriptor.TYPE_STRING:
@@ -158,6 +228,28 @@ class Dispatcher:
     async def close(self) -> None:
         """End the commands that still run."""
         await self._scope.close()
+
+
+def refused(response: type[Any], error: Refused) -> Message | None:
+    """A response that carries a refusal's text in the place it has for it: a text, a key error or a pair with one."""
+    fields = response.DESCRIPTOR.fields_by_name
+    key_error = kvrpcpb_pb2.KeyError
+    for name in ("error", "other_error", "errors", "pairs", "kvs"):
+        field = fields.get(name)
+        if field is None:
+            continue
+        value: Any
+        if field.type == field.TYPE_STRING:
+            value = error.message
+        elif name == "error":
+            value = key_error(abort=error.message)
+        elif name == "errors":
+            value = [key_error(abort=error.message)]
+        else:
+            value = [kvrpcpb_pb2.KvPair(error=key_error(abort=error.message))]
+        answer: Message = response(**{name: value})
+        return answer
+    return None
 
 
 class UnexpectedFailure(DbError):

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from google.protobuf.message import Message
+
 from protos.kvproto import kvrpcpb_pb2 as pb
+from tikv_py.deadlock.wire import deadlock_of
 from tikv_py.mvcc import errors
 from tikv_py.mvcc.lock import Lock, LockType
+from tikv_py.txn.waiting.errors import DeadlockFound, LockWaitEnded
 
 _OPS = {LockType.PUT: pb.Put, LockType.DELETE: pb.Del, LockType.LOCK: pb.Lock, LockType.PESSIMISTIC: pb.PessimisticLock}
 
@@ -32,6 +38,10 @@ def key_error(error: errors.TxnError) -> pb.KeyError:
         out.locked.CopyFrom(lock_info(error.user_key, error.lock))
         if error.resolve_unconditionally:
             out.locked.lock_ttl = 0
+        if isinstance(error, LockWaitEnded):
+            out.locked.duration_to_last_update_ms = error.held_ms
+    elif isinstance(error, DeadlockFound):
+        out.deadlock.CopyFrom(deadlock_of(error.cycle))
     elif isinstance(error, errors.WriteConflict):
         _write_conflict(out, error)
     elif isinstance(error, errors.AlreadyExist):
@@ -55,6 +65,17 @@ def key_error(error: errors.TxnError) -> pb.KeyError:
     else:
         out.abort = error.message
     return out
+
+
+def refusal(response: type[Any], error: errors.TxnError) -> Message | None:
+    """A response of this type that says no by `error` or one of `errors`; None when it has neither field."""
+    fields = response.DESCRIPTOR.fields_by_name
+    for name in ("error", "errors"):
+        field = fields.get(name)
+        if field is not None and field.message_type is pb.KeyError.DESCRIPTOR:
+            answer: Message = response(**{name: [key_error(error)] if name == "errors" else key_error(error)})
+            return answer
+    return None
 
 
 def _write_conflict(out: pb.KeyError, error: errors.WriteConflict) -> None:

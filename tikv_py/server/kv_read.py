@@ -5,13 +5,13 @@ Reads of a leader in lease are answered in the same turn (`get_now`), without a 
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 from core_py.codec import memcomparable
 from protos.kvproto import kvrpcpb_pb2 as pb
 from tikv_py.engine.port import CF_LOCK
 from tikv_py.mvcc import keys, scanner
-from tikv_py.mvcc.errors import TxnError
+from tikv_py.mvcc.errors import KeyIsLocked, TxnError
 from tikv_py.mvcc.lock import Lock
 from tikv_py.mvcc.reader import EveryOwner, MvccReader, snapshot_get
 from tikv_py.raftstore.keys import data_range, region_bounds
@@ -39,14 +39,17 @@ class KvReadService:
 
     async def get(self, request: pb.GetRequest) -> pb.GetResponse:
         """KvGet."""
-        return self._get(await self._access.readable(request.context, request.version), request)
+        bounds = key_bounds([request.key])
+        return self._get(await self._access.readable(request.context, request.version, bounds), request)
 
     def _get(self, peer: Peer, request: pb.GetRequest) -> pb.GetResponse:
         key = request.key
         bound = memcomparable.encode(key)
         check_key(peer.region, bound)
         try:
-            value = snapshot_get(MvccReader(self._engine), key, request.version, passed_over(request.context))
+            resolved = passed_over(request.context)
+            self._access.concurrency.check_key(keys.data_key(key), key, request.version, resolved)
+            value = snapshot_get(MvccReader(self._engine), key, request.version, resolved)
         except TxnError as error:
             return pb.GetResponse(error=key_error(error))
         peer.flow.read_keys += 1
@@ -64,11 +67,13 @@ class KvReadService:
 
     async def batch_get(self, request: pb.BatchGetRequest) -> pb.BatchGetResponse:
         """KvBatchGet: found pairs, and pairs with an error for locked keys."""
-        return self._batch_get(await self._access.readable(request.context, request.version), request)
+        bounds = key_bounds(request.keys)
+        return self._batch_get(await self._access.readable(request.context, request.version, bounds), request)
 
     def _batch_get(self, peer: Peer, request: pb.BatchGetRequest) -> pb.BatchGetResponse:
         reader = MvccReader(self._engine)
         resolved = passed_over(request.context)
+        concurrency = self._access.concurrency
         pairs = []
         for key in request.keys:
             bound = memcomparable.encode(key)
@@ -76,6 +81,7 @@ class KvReadService:
             if peer.hot_reads is not None:
                 peer.hot_reads.add(bound, bound)
             try:
+                concurrency.check_key(keys.data_key(key), key, request.version, resolved)
                 value = snapshot_get(reader, key, request.version, resolved)
             except TxnError as error:
                 pairs.append(pb.KvPair(error=key_error(error), key=key))
@@ -91,6 +97,11 @@ class KvReadService:
         peer = await self._access.readable(request.context, request.version)
         low, high = (request.end_key, request.start_key) if request.reverse else (request.start_key, request.end_key)
         start, end = clamp(peer, low, high)
+        try:
+            self._access.concurrency.check_range(start, end, request.version, passed_over(request.context))
+        except TxnError as error:
+            failure = key_error(error)
+            return pb.ScanResponse(error=failure, pairs=[pb.KvPair(error=failure)])
         items = scanner.scan(
             self._engine,
             scanner.ScanRequest(
@@ -123,16 +134,28 @@ class KvReadService:
     async def read_index(self, request: pb.ReadIndexRequest) -> pb.ReadIndexResponse:
         """ReadIndex: a log index from which any replica's state shows what had been answered before this call.
 
-        `locked` is never set: every lock is in the log, none only in memory.
+        `locked` is the lock in memory that a read of the ranges at `start_ts` has to wait for.
         """
-        peer = await self._access.readable(request.context)
+        read_ts = request.start_ts or None
+        peer = await self._access.readable(request.context, read_ts)
+        if read_ts is not None:
+            try:
+                for bounds in request.ranges:
+                    start, end = clamp(peer, bounds.start_key, bounds.end_key)
+                    self._access.concurrency.check_range(start, end, read_ts)
+            except KeyIsLocked as error:
+                return pb.ReadIndexResponse(locked=lock_info(error.user_key, error.lock))
         return pb.ReadIndexResponse(read_index=peer.storage.apply_state.applied_index)
 
     async def scan_lock(self, request: pb.ScanLockRequest) -> pb.ScanLockResponse:
-        """KvScanLock: locks with start_ts <= max_version, clamped to the region."""
+        """KvScanLock: locks with start_ts <= max_version, clamped to the region. One that is only in memory is an error."""
         peer = await self._access.readable(request.context)
+        self._access.concurrency.read_at(request.max_version)
         start, end = clamp(peer, request.start_key, request.end_key)
         limit = min(request.limit or SCAN_LOCK_LIMIT_MAX, SCAN_LOCK_LIMIT_MAX)
+        in_memory = self._access.concurrency.oldest_lock(start, end, request.max_version)
+        if in_memory is not None:
+            raise KeyIsLocked(*in_memory)
         locks = []
         for key, data in self._engine.scan(CF_LOCK, start, end):
             lock = Lock.from_bytes(data)
@@ -144,8 +167,20 @@ class KvReadService:
 
 
 def passed_over(context: pb.Context) -> Container[int]:
-    """The transactions whose locks a read does not wait for: in a stale read none can commit where it looks."""
-    return EVERY_OWNER if context.stale_read else frozenset(context.resolved_locks)
+    """The transactions whose locks a read does not wait for.
+
+    In a stale read none can commit where it looks; at isolation RC a read takes what is committed and waits for nobody.
+    """
+    if context.stale_read or context.isolation_level == pb.RC:
+        return EVERY_OWNER
+    return frozenset(context.resolved_locks)
+
+
+def key_bounds(user_keys: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """The range of data keys that holds all of these."""
+    if not user_keys:
+        return b"", b""
+    return keys.data_key(min(user_keys)), keys.data_key(max(user_keys)) + b"\0"
 
 
 def clamp(peer: Peer, start_user_key: bytes, end_user_key: bytes) -> tuple[bytes, bytes]:

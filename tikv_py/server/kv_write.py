@@ -1,32 +1,43 @@
-"""Transactional writes: prewrite, commit, rollbacks, pessimistic locks, status checks, lock resolving.
+"""Transactional writes: prewrite, commit, rollbacks, status checks, lock resolving.
 
 Handlers translate: protobuf in, a decision over `tikv_py.mvcc.actions`, protobuf out. Key errors are answers; region errors are
 raised and put into the response by the dispatcher.
+
+Whatever leaves a rollback record raises `max_ts` to it first, so that no calculated commit timestamp comes to lie on the record.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from core_py.region_errors import ServerIsBusy
+from core_py.region_errors import MaxTimestampNotSynced, ServerIsBusy
 from protos.kvproto import kvrpcpb_pb2 as pb
-from tikv_py.engine.port import CF_LOCK, DATA_CFS
-from tikv_py.mvcc import keys
-from tikv_py.mvcc.actions import pessimistic_lock
+from tikv_py.gc.late import check_not_collected
 from tikv_py.mvcc.actions.check_secondary_locks import check_secondary_lock
 from tikv_py.mvcc.actions.check_txn_status import TxnStatus, TxnStatusRequest, check_txn_status
 from tikv_py.mvcc.actions.cleanup import cleanup
 from tikv_py.mvcc.actions.commit import commit
-from tikv_py.mvcc.actions.prewrite import Assertion, Mutation, MutationOp, PessimisticAction, PrewriteProps, prewrite
-from tikv_py.mvcc.errors import Committed, KeyIsLocked, TxnError
-from tikv_py.mvcc.lock import Lock
+from tikv_py.mvcc.actions.prewrite import (
+    MUST_NOT_EXIST,
+    Assertion,
+    AssertionLevel,
+    FastCommit,
+    Mutation,
+    MutationOp,
+    PessimisticAction,
+    PrewriteProps,
+)
+from tikv_py.mvcc.actions.prewrite_request import Prewritten, prewrite_all
+from tikv_py.mvcc.errors import Committed, TxnError
 from tikv_py.mvcc.reader import MvccReader
 from tikv_py.mvcc.txn import MvccTxn
-from tikv_py.raftstore.disk_space import FINISHES, FREES
+from tikv_py.raftstore.disk_space import FREES
 from tikv_py.server.key_errors import key_error, lock_info
-from tikv_py.server.kv_read import clamp
+from tikv_py.server.max_ts_worker import MaxTsWorker
+from tikv_py.server.region_locks import locks_of
 from tikv_py.txn.context import RegionAccess
-from tikv_py.txn.scheduler import Scheduler, WaitPolicy
+from tikv_py.txn.scheduler import Scheduler
 
 RESOLVE_BATCH = 256
 
@@ -42,50 +53,48 @@ _OPS = {
 class KvWriteService:
     """Handlers of the write commands."""
 
-    def __init__(self, access: RegionAccess, scheduler: Scheduler) -> None:
+    def __init__(self, access: RegionAccess, scheduler: Scheduler, max_ts: MaxTsWorker) -> None:
         self._access = access
         self._scheduler = scheduler
+        self._max_ts = max_ts
         self._engine = access.store.kv_db
         self._fail = access.store.fail
 
     async def prewrite(self, request: pb.PrewriteRequest) -> pb.PrewriteResponse:
-        """KvPrewrite. Async commit and one-phase commit are declined by answering zero timestamps."""
+        """KvPrewrite, in two phases, in one, or with async commit."""
         fail = self._fail
         if fail.armed and (reason := await fail.reach("kv_prewrite")) is not None:
             raise ServerIsBusy(f"failpoint: {reason}")
         mutations = [_mutation(request, at) for at in range(len(request.mutations))]
-        props = PrewriteProps(
-            primary=request.primary_lock,
-            start_ts=request.start_version,
-            lock_ttl_ms=request.lock_ttl,
-            txn_size=request.txn_size,
-            min_commit_ts=request.min_commit_ts,
-            for_update_ts=request.for_update_ts,
-            is_pessimistic=request.for_update_ts > 0,
-            skip_constraint_check=request.skip_constraint_check,
-            check_assertions=request.assertion_level != pb.Off,
-        )
+        props = _prewrite_props(request)
+        concurrency = self._access.concurrency
+        is_fast = request.try_one_pc or request.use_async_commit
+        if is_fast:
+            await self._max_ts.wait_until_synced(self._access.leader(request.context))
+        must_not_exist = any(mutation.op in MUST_NOT_EXIST for mutation in mutations)
 
-        def decide(txn: MvccTxn, reader: MvccReader) -> list[TxnError]:
-            errors: list[TxnError] = []
-            for mutation in mutations:
-                try:
-                    prewrite(txn, reader, props, mutation)
-                except KeyIsLocked as error:
-                    errors.append(error)
-                except TxnError as error:
-                    txn.modifies.clear()
-                    return [error]
-            if errors:
-                txn.modifies.clear()
-            return errors
+        def decide(txn: MvccTxn, reader: MvccReader) -> Prewritten:
+            check_not_collected(self._access.store, request.start_version)
+            if must_not_exist:  # whoever commits a value later must do so above what was seen here
+                concurrency.read_at(request.start_version)
+            if not is_fast:
+                return prewrite_all(txn, reader, props, mutations)
+            if not self._max_ts.is_synced(self._access.leader(request.context)):
+                raise MaxTimestampNotSynced(request.context.region_id)
+            secondaries = tuple(request.secondaries) if request.use_async_commit else None
+            fast = FastCommit(concurrency.max_ts, request.max_commit_ts, secondaries, request.try_one_pc)
+            return prewrite_all(txn, reader, replace(props, fast=fast), mutations)
 
         user_keys = [mutation.user_key for mutation in mutations]
         value_bytes = sum([len(mutation.value) for mutation in mutations])
-        errors = await self._scheduler.run(
+        made = await self._scheduler.run(
             request.context, user_keys, request.start_version, decide, value_bytes=value_bytes
         )
-        return pb.PrewriteResponse(errors=[key_error(error) for error in errors])
+        return pb.PrewriteResponse(
+            errors=[key_error(error) for error in made.errors],
+            min_commit_ts=made.min_commit_ts,
+            one_pc_commit_ts=made.one_pc_commit_ts,
+        )
 
     async def commit(self, request: pb.CommitRequest) -> pb.CommitResponse:
         """KvCommit."""
@@ -110,6 +119,7 @@ class KvWriteService:
             raise ServerIsBusy(f"failpoint: {reason}")
 
         def decide(txn: MvccTxn, reader: MvccReader) -> None:
+            self._access.concurrency.read_at(request.start_version)
             for key in request.keys:
                 cleanup(txn, reader, key, 0, protect_rollback=False)
 
@@ -126,6 +136,7 @@ class KvWriteService:
             raise ServerIsBusy(f"failpoint: {reason}")
 
         def decide(txn: MvccTxn, reader: MvccReader) -> None:
+            self._access.concurrency.read_at(request.start_version)
             cleanup(txn, reader, request.key, request.current_ts, protect_rollback=True)
 
         try:
@@ -137,79 +148,6 @@ class KvWriteService:
         except TxnError as error:
             return pb.CleanupResponse(error=key_error(error))
         return pb.CleanupResponse()
-
-    async def pessimistic_lock(self, request: pb.PessimisticLockRequest) -> pb.PessimisticLockResponse:
-        """KvPessimisticLock, waiting for foreign locks within the request's limit."""
-        fail = self._fail
-        if fail.armed and (reason := await fail.reach("kv_pessimistic_lock")) is not None:
-            raise ServerIsBusy(f"failpoint: {reason}")
-        props = pessimistic_lock.LockProps(
-            request.primary_lock,
-            request.start_version,
-            request.for_update_ts or request.start_version,
-            request.lock_ttl,
-            request.min_commit_ts,
-            request.lock_only_if_exists,
-        )
-
-        def decide(txn: MvccTxn, reader: MvccReader) -> list[bytes | None]:
-            values = []
-            for mutation in request.mutations:
-                not_exist = mutation.assertion == pb.NotExist
-                values.append(pessimistic_lock.acquire(txn, reader, props, mutation.key, should_not_exist=not_exist))
-            return values
-
-        user_keys = [mutation.key for mutation in request.mutations]
-        policy = WaitPolicy(request.wait_timeout)
-        force = request.wake_up_mode == pb.WakeUpModeForceLock
-        try:
-            values = await self._scheduler.run_waiting(
-                request.context, user_keys, request.start_version, decide, policy
-            )
-        except TxnError as error:
-            response = pb.PessimisticLockResponse(errors=[key_error(error)])
-            if force:
-                response.results.add(type=pb.LockResultFailed)
-            return response
-        return _locked_response(request, values, force=force)
-
-    async def pessimistic_rollback(self, request: pb.PessimisticRollbackRequest) -> pb.PessimisticRollbackResponse:
-        """KVPessimisticRollback; without keys, of all the transaction's locks in the region."""
-        fail = self._fail
-        if fail.armed and (reason := await fail.reach("kv_pessimistic_rollback")) is not None:
-            raise ServerIsBusy(f"failpoint: {reason}")
-        user_keys = list(request.keys)
-        if not user_keys:
-            user_keys = [
-                key
-                for key, lock in await self._locks_of(request.context, {request.start_version})
-                if lock.is_pessimistic
-            ]
-
-        def decide(txn: MvccTxn, reader: MvccReader) -> None:
-            for key in user_keys:
-                pessimistic_lock.rollback(txn, reader, key, request.for_update_ts)
-
-        await self._scheduler.run(request.context, user_keys, request.start_version, decide, disk_full_opt=FREES)
-        return pb.PessimisticRollbackResponse()
-
-    async def heart_beat(self, request: pb.TxnHeartBeatRequest) -> pb.TxnHeartBeatResponse:
-        """KvTxnHeartBeat."""
-        fail = self._fail
-        if fail.armed and (reason := await fail.reach("kv_txn_heart_beat")) is not None:
-            raise ServerIsBusy(f"failpoint: {reason}")
-        primary = request.primary_lock
-        try:
-            ttl_ms = await self._scheduler.run(
-                request.context,
-                [primary],
-                request.start_version,
-                lambda txn, reader: pessimistic_lock.heart_beat(txn, reader, primary, request.advise_lock_ttl),
-                disk_full_opt=FINISHES,
-            )
-        except TxnError as error:
-            return pb.TxnHeartBeatResponse(error=key_error(error))
-        return pb.TxnHeartBeatResponse(lock_ttl=ttl_ms)
 
     async def check_txn_status(self, request: pb.CheckTxnStatusRequest) -> pb.CheckTxnStatusResponse:
         """KvCheckTxnStatus."""
@@ -228,6 +166,8 @@ class KvWriteService:
         )
 
         def decide(txn: MvccTxn, reader: MvccReader) -> TxnStatus:
+            for ts in (request.lock_ts, request.caller_start_ts, request.current_ts):
+                self._access.concurrency.read_at(ts)
             return check_txn_status(txn, reader, question)
 
         try:
@@ -247,6 +187,7 @@ class KvWriteService:
         """KvCheckSecondaryLocks: all locks, or the commit timestamp found first (0 = rolled back)."""
 
         def decide(txn: MvccTxn, reader: MvccReader) -> pb.CheckSecondaryLocksResponse:
+            self._access.concurrency.read_at(request.start_version)
             locks = []
             for key in request.keys:
                 status = check_secondary_lock(txn, reader, key)
@@ -270,7 +211,7 @@ class KvWriteService:
                 await self._resolve(request.context, list(request.keys), start_ts, outcomes[start_ts])
                 return pb.ResolveLockResponse()
             by_txn: dict[int, list[bytes]] = {}
-            for key, lock in await self._locks_of(request.context, set(outcomes)):
+            for key, lock in await locks_of(self._access, request.context, outcomes):
                 by_txn.setdefault(lock.start_ts, []).append(key)
             for start_ts in sorted(by_txn):
                 found = by_txn[start_ts]
@@ -290,29 +231,10 @@ class KvWriteService:
                 if commit_ts:
                     commit(txn, reader, key, commit_ts)
                 else:
+                    self._access.concurrency.read_at(start_ts)
                     cleanup(txn, reader, key, 0, protect_rollback=False)
 
         await self._scheduler.run(context, user_keys, start_ts, decide, disk_full_opt=FREES)
-
-    async def _locks_of(self, context: pb.Context, start_timestamps: set[int]) -> list[tuple[bytes, Lock]]:
-        """(user key, lock) of the transactions' locks in the region."""
-        peer = await self._access.readable(context)
-        start, end = clamp(peer, b"", b"")
-        found = []
-        for key, data in self._engine.scan(CF_LOCK, start, end):
-            lock = Lock.from_bytes(data)
-            if lock.start_ts in start_timestamps:
-                found.append((keys.user_key(key), lock))
-        return found
-
-    async def delete_range(self, request: pb.DeleteRangeRequest) -> pb.DeleteRangeResponse:
-        """KvDeleteRange: physical, for data that nothing reads any more."""
-        peer = self._access.leader(request.context)
-        if not request.notify_only:
-            start, end = clamp(peer, request.start_key, request.end_key)
-            if start < end:
-                await self._scheduler.write_unlatched(request.context, [(cf, start, end) for cf in DATA_CFS], start[1:])
-        return pb.DeleteRangeResponse()
 
 
 def _mutation(request: pb.PrewriteRequest, at: int) -> Mutation:
@@ -323,20 +245,20 @@ def _mutation(request: pb.PrewriteRequest, at: int) -> Mutation:
     op = _OPS.get(mutation.op)
     if op is None:
         raise TxnError(f"mutation {mutation.op} of key {mutation.key.hex()} is not one a prewrite knows")
-    return Mutation(op, mutation.key, mutation.value, Assertion(int(mutation.assertion)), action)
+    expected = next((one.expected_for_update_ts for one in request.for_update_ts_constraints if one.index == at), 0)
+    return Mutation(op, mutation.key, mutation.value, Assertion(int(mutation.assertion)), action, expected)
 
 
-def _locked_response(
-    request: pb.PessimisticLockRequest, values: list[bytes | None], *, force: bool
-) -> pb.PessimisticLockResponse:
-    response = pb.PessimisticLockResponse()
-    if force:
-        for value in values:
-            response.results.add(type=pb.LockResultNormal, value=value or b"", existence=value is not None)
-        return response
-    if request.return_values:
-        response.values.extend(value or b"" for value in values)
-        response.not_founds.extend(value is None for value in values)
-    elif request.check_existence:
-        response.not_founds.extend(value is None for value in values)
-    return response
+def _prewrite_props(request: pb.PrewriteRequest) -> PrewriteProps:
+    return PrewriteProps(
+        primary=request.primary_lock,
+        start_ts=request.start_version,
+        lock_ttl_ms=request.lock_ttl,
+        txn_size=request.txn_size,
+        min_commit_ts=request.min_commit_ts,
+        for_update_ts=request.for_update_ts,
+        is_pessimistic=request.for_update_ts > 0,
+        skip_constraint_check=request.skip_constraint_check,
+        assertion_level=AssertionLevel(int(request.assertion_level)),
+        txn_source=request.context.txn_source,
+    )

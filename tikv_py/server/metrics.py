@@ -51,6 +51,42 @@ class DiskMetrics:
         )
 
 
+class LockWaitMetrics:
+    """Of waiting for locks and of the deadlock detector."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.lifetime = Histogram(
+            "tikv_lock_manager_waiter_lifetime_duration",
+            "How long lock requests waited, in seconds",
+            buckets=tuple(0.00001 * 2**i for i in range(26)),
+            registry=registry,
+        )
+        self.queues = Gauge(
+            "tikv_lock_wait_queue_entries_gauge_vec",
+            "Waiting requests and keys they wait for",
+            ["type"],
+            registry=registry,
+        )
+        self.tasks = Counter(
+            "tikv_lock_manager_task_counter", "Reports to the deadlock detector", ["type"], registry=registry
+        )
+        self.errors = Counter(
+            "tikv_lock_manager_error_counter", "Deadlocks, and reports that went nowhere", ["type"], registry=registry
+        )
+        self.detect = Histogram(
+            "tikv_lock_manager_detect_duration",
+            "Time to look for a cycle",
+            buckets=tuple(0.0001 * 2**i for i in range(20)),
+            registry=registry,
+        )
+        self.leader = Gauge(
+            "tikv_lock_manager_detector_leader_heartbeat", "1 on the store that detects deadlocks", registry=registry
+        )
+        self.graph = Gauge(
+            "tikv_lock_manager_detector_wait_for_map_size", "Transactions that are known to wait", registry=registry
+        )
+
+
 class ResolvedTsMetrics:
     """Of advancing regions for stale reads."""
 
@@ -79,6 +115,96 @@ class ResolvedTsMetrics:
         self.failures = Counter(
             "tikv_resolved_ts_fail_advance_count", "Regions or rounds not advanced", ["reason"], registry=registry
         )
+
+
+class GcMetrics:
+    """Of collecting old versions."""
+
+    STATES = ("initializing", "idle", "working")
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.safe_point = Gauge(
+            "tikv_gcworker_autogc_safe_point", "GC safe point in force on this store", registry=registry
+        )
+        self._status = Gauge("tikv_gcworker_autogc_status", "1 for what it does", ["state"], registry=registry)
+        self.keys = Counter("tikv_gcworker_gc_keys", "Records looked at and removed", ["cf", "tag"], registry=registry)
+        self.tasks = Counter("tikv_gcworker_gc_tasks_vec", "Passes begun", ["task"], registry=registry)
+        self.failures = Counter(
+            "tikv_gcworker_gc_task_fail_vec", "Passes that ended early", ["task"], registry=registry
+        )
+        self.duration = Histogram(
+            "tikv_gcworker_gc_task_duration_vec", "Time of a pass", ["task"], buckets=LATENCY_BUCKETS, registry=registry
+        )
+        self.regions = Counter(
+            "tikv_gcworker_autogc_processed_regions", "Regions collected", ["type"], registry=registry
+        )
+        self.set_status("initializing")
+
+    def set_status(self, now: str) -> None:
+        """Say which of `STATES` holds."""
+        for state in self.STATES:
+            self._status.labels(state).set(state == now)
+
+
+class ReadPoolMetrics:
+    """Of the reads that share the loop and the threads; `wait` and `handle` by priority, high first."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        wait, handle = (
+            Histogram(
+                f"tikv_unified_read_pool_{name}_duration_seconds",
+                text,
+                ["priority"],
+                buckets=LATENCY_BUCKETS,
+                registry=registry,
+            )
+            for name, text in (("wait", "Time that reads waited for their turn"), ("handle", "Time they took then"))
+        )
+        self.wait = tuple(wait.labels(priority) for priority in ("high", "normal", "low"))
+        self.handle = tuple(handle.labels(priority) for priority in ("high", "normal", "low"))
+        self.running = Gauge(
+            "tikv_unified_read_pool_running_tasks", "Reads that hold one of the pool's threads", registry=registry
+        )
+        self.refused = Counter(
+            "tikv_unified_read_pool_refused", "Reads refused because too many waited", registry=registry
+        )
+
+
+class FlowMetrics:
+    """Of slowing writes down for the database's sake."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.write_flow = Gauge("tikv_scheduler_write_flow", "Bytes per second of ordinary writes", registry=registry)
+        self.throttle_flow = Gauge(
+            "tikv_scheduler_throttle_flow", "Bytes per second that are let through; 0: no limit", registry=registry
+        )
+        self.throttle_time = Histogram(
+            "tikv_scheduler_throttle_duration_seconds",
+            "Time that writes were held back",
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.memtables = Gauge(
+            "tikv_scheduler_memtable", "Memtables that wait to be flushed", ["cf"], registry=registry
+        )
+        self.l0_files = Gauge("tikv_scheduler_l0", "Files on level 0", ["cf"], registry=registry)
+        self.pending = Gauge(
+            "tikv_scheduler_pending_compaction_bytes", "Bytes that wait to be compacted", ["cf"], registry=registry
+        )
+        self.actions = Counter("tikv_scheduler_throttle_action", "Changes of the limit", ["type"], registry=registry)
+
+
+class TtlMetrics:
+    """Of removing expired raw values."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.actions = Counter(
+            "tikv_ttl_checker_actions", "Steps of looking for expired values", ["type"], registry=registry
+        )
+        self.regions = Gauge(
+            "tikv_ttl_checker_processed_regions", "Regions looked through in this round", registry=registry
+        )
+        self.expired = Counter("tikv_ttl_expire_kv_count", "Expired values removed", registry=registry)
 
 
 class StoreMetrics:
@@ -135,6 +261,11 @@ class StoreMetrics:
         )
         self.splits = SplitMetrics(registry)
         self.resolved_ts = ResolvedTsMetrics(registry)
+        self.gc = GcMetrics(registry)
+        self.lock_waiting = LockWaitMetrics(registry)
+        self.read_pool = ReadPoolMetrics(registry)
+        self.flow = FlowMetrics(registry)
+        self.ttl = TtlMetrics(registry)
         self.scheduler_busy = Counter(
             "tikv_scheduler_too_busy", "Commands refused because a queue was full", ["type"], registry=registry
         )

@@ -14,8 +14,9 @@ or it was gone, and its commit is part of the state. If the answer was given aft
 > T. A proposed lock that is not applied yet belongs to the second case, however long it takes. Hence no answer of this store
 depends on clocks, leases or ticks here, and a stopped process may publish a claim late, but not wrongly.
 
-Async commit and one-phase commit take C from the store instead of PD, so before they are served T must be raised into
-`max_ts` before the claim is noted, and locks that are only in memory must count like applied ones. This store declines both.
+Async commit and one-phase commit take C from the stores instead of PD. So T is raised into `max_ts` before the claims are
+noted: what a leader here decides after that comes out above T. What was decided before and is not applied yet is a lock in
+memory, and the claim stays below the least timestamp that it may be committed at.
 
 A sleeping group advances like any other and is not woken: the question goes to the stores, which answer from what their peers
 know.
@@ -48,6 +49,7 @@ from tikv_py.resolved_ts.leadership import Candidate, LeadershipRound
 from tikv_py.resolved_ts.progress import Claim
 from tikv_py.resolved_ts.resolver import LOCKS_MAX, Resolver, lock_bound
 from tikv_py.server.metrics import ResolvedTsMetrics
+from tikv_py.txn.concurrency import ConcurrencyManager
 
 SLICE = 128
 SCANS_AT_ONCE = 64
@@ -65,12 +67,14 @@ class SafeTsWorker:
         self,
         store: Store,
         pd: PdClient,
+        concurrency: ConcurrencyManager,
         interval_s: float,
         metrics: ResolvedTsMetrics,
         on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
         self._store = store
         self._pd = pd
+        self._concurrency = concurrency
         self._interval_s = interval_s
         self._metrics = metrics
         self._scope = TaskScope("resolved ts", on_failure=on_failure)
@@ -106,6 +110,7 @@ class SafeTsWorker:
         """One round. Raises PdError when PD gives no timestamp; what else fails is left to the next round."""
         self._round += 1
         ts = await self._pd.timestamp()
+        self._concurrency.learn_pd_ts(ts)
         clock = self._store.clock
         began = clock.monotonic()
         asked = await self._ask(ts)
@@ -159,7 +164,8 @@ class SafeTsWorker:
             return None
         peer.safe_ts()  # so that what is reached is told
         node = peer.node
-        claim = Claim(peer.storage.apply_state.applied_index, resolver.resolve(ts))
+        in_memory = self._concurrency.least_commit_ts(*data_range(region.start_key, region.end_key))
+        claim = Claim(peer.storage.apply_state.applied_index, resolver.resolve(min(ts, in_memory - 1)))
         return Candidate(region, peer.peer_id, node.term, node.conf_state, claim, peer.read_progress.reached)
 
     def _forget_some(self, locks: int) -> None:

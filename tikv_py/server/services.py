@@ -13,20 +13,28 @@ from core_py.region_errors import RegionError
 from protos.grpc_health import health_pb2
 from protos.kvproto import kvrpcpb_pb2, raft_serverpb_pb2, tikvpb_pb2
 from tikv_py.client.pd.client import PdClient
-from tikv_py.raftstore.store import Store
+from tikv_py.server.api_version import without_transactions
 from tikv_py.server.batch_commands import BatchCommandsService
 from tikv_py.server.config import TikvConfig
 from tikv_py.server.debug import DebugService
+from tikv_py.server.destroy_range import RangeService
 from tikv_py.server.dispatch import Command, Dispatcher
 from tikv_py.server.health import HealthFeedback
+from tikv_py.server.kv_lock import KvLockService
 from tikv_py.server.kv_read import KvReadService
 from tikv_py.server.kv_write import KvWriteService
+from tikv_py.server.max_ts_worker import MaxTsWorker
 from tikv_py.server.metrics import StoreMetrics
 from tikv_py.server.raw import RawService
+from tikv_py.server.raw_scan import RawScanService
+from tikv_py.server.raw_values import RawValues
+from tikv_py.server.read_pool import ReadPool
 from tikv_py.server.safe_ts import SafeTsService
 from tikv_py.server.split_worker import split_region
 from tikv_py.txn.context import RegionAccess
+from tikv_py.txn.flow_control import FlowController
 from tikv_py.txn.scheduler import Scheduler
+from tikv_py.txn.waiting.lock_waiting import LockWaiting
 
 MAX_SPLIT_KEYS = 2048
 
@@ -36,19 +44,40 @@ class NodeServices:
 
     def __init__(
         self,
-        store: Store,
+        access: RegionAccess,
         pd: PdClient,
+        max_ts: MaxTsWorker,
         metrics: StoreMetrics,
         clock: Clock,
         registry: CollectorRegistry,
         config: TikvConfig,
     ) -> None:
-        self._store = store
+        store = self._store = access.store
         self._fail = store.fail
         self._pd = pd
         self._metrics = metrics
-        self.access = RegionAccess(store)
-        self.scheduler = Scheduler(self.access, clock, config.storage.scheduler_pending_write_threshold)
+        self.access = access
+        self._max_ts = max_ts
+        self.waiting = LockWaiting(clock, store.fail, config.pessimistic_txn.wait_settings())
+        metrics.lock_waiting.queues.labels("waiters").set_function(lambda: len(self.waiting))
+        metrics.lock_waiting.queues.labels("keys").set_function(self.waiting.keys)
+        self.waiting.on_wait_ended = metrics.lock_waiting.lifetime.observe
+        storage, unified = config.storage, config.readpool.unified
+        self.flow = FlowController(clock, storage.flow_control, metrics.flow.throttle_time.observe)
+        self.scheduler = Scheduler(
+            access,
+            clock,
+            storage.scheduler_pending_write_threshold,
+            self.waiting,
+            latch_slots=storage.scheduler_concurrency,
+            flow=self.flow,
+        )
+        self._locks = KvLockService(access, self.scheduler)
+        self.raw_values = RawValues(clock, ttl=storage.enable_ttl, max_key_bytes=storage.max_key_size)
+        threads = unified.max_thread_count or config.coprocessor.threads
+        self.pool = ReadPool(
+            clock, metrics.read_pool, threads=threads, max_waiting=unified.max_tasks_per_worker * threads
+        )
         self._clock = clock
         self._feedback = HealthFeedback(store, clock)
         self._safe_ts = SafeTsService(store)
@@ -58,8 +87,9 @@ class NodeServices:
 
     def services(self, extra: Mapping[str, Command]) -> list[Service]:
         """The services to register; `extra` are commands of other packages (the coprocessor's)."""
-        commands = {**self._txn_commands(), **self._raw_commands(), **extra}
-        self._dispatcher = Dispatcher(commands, self._metrics, self._clock)
+        txn = {**self._txn_commands(), **extra}
+        commands = {**(without_transactions(txn) if self.raw_values.ttl else txn), **self._raw_commands()}
+        self._dispatcher = Dispatcher(commands, self._metrics, self._clock, self.pool)
         batch = BatchCommandsService(self._dispatcher, frozenset(commands), self._fail, self._feedback)
         handlers: dict[str, Handler] = {name: self._unary(name) for name in commands}
         handlers["BatchCommands"] = batch.serve
@@ -85,7 +115,8 @@ class NodeServices:
         return call
 
     def _txn_commands(self) -> dict[str, Command]:
-        reads, writes = KvReadService(self.access), KvWriteService(self.access, self.scheduler)
+        reads, writes = KvReadService(self.access), KvWriteService(self.access, self.scheduler, self._max_ts)
+        ranges, locks = RangeService(self.access, self.scheduler), self._locks
         pb = kvrpcpb_pb2
         commands = [
             Command("KvGet", pb.GetResponse, reads.get, now=reads.get_now),
@@ -96,13 +127,16 @@ class NodeServices:
             Command("KvCommit", pb.CommitResponse, writes.commit),
             Command("KvBatchRollback", pb.BatchRollbackResponse, writes.batch_rollback),
             Command("KvCleanup", pb.CleanupResponse, writes.cleanup),
-            Command("KvPessimisticLock", pb.PessimisticLockResponse, writes.pessimistic_lock),
-            Command("KVPessimisticRollback", pb.PessimisticRollbackResponse, writes.pessimistic_rollback),
-            Command("KvTxnHeartBeat", pb.TxnHeartBeatResponse, writes.heart_beat),
+            Command("KvPessimisticLock", pb.PessimisticLockResponse, locks.pessimistic_lock),
+            Command("KVPessimisticRollback", pb.PessimisticRollbackResponse, locks.pessimistic_rollback),
+            Command("KvTxnHeartBeat", pb.TxnHeartBeatResponse, locks.heart_beat),
+            Command("GetLockWaitInfo", pb.GetLockWaitInfoResponse, locks.lock_wait_info),
+            Command("GetLockWaitHistory", pb.GetLockWaitHistoryResponse, locks.lock_wait_history),
             Command("KvCheckTxnStatus", pb.CheckTxnStatusResponse, writes.check_txn_status),
             Command("KvCheckSecondaryLocks", pb.CheckSecondaryLocksResponse, writes.check_secondary_locks),
             Command("KvResolveLock", pb.ResolveLockResponse, writes.resolve_lock),
-            Command("KvDeleteRange", pb.DeleteRangeResponse, writes.delete_range),
+            Command("KvDeleteRange", pb.DeleteRangeResponse, ranges.delete_range),
+            Command("UnsafeDestroyRange", pb.UnsafeDestroyRangeResponse, ranges.unsafe_destroy_range),
             Command("ReadIndex", pb.ReadIndexResponse, reads.read_index),
             Command("SplitRegion", pb.SplitRegionResponse, self._split_region),
             Command("GetHealthFeedback", pb.GetHealthFeedbackResponse, self._health_feedback),
@@ -110,18 +144,22 @@ class NodeServices:
         return {command.name: command for command in commands}
 
     def _raw_commands(self) -> dict[str, Command]:
-        raw = RawService(self.access, self.scheduler.latches)
+        raw = RawService(self.access, self.scheduler.latches, self.raw_values, self.flow, self.pool)
+        scans = RawScanService(self.access, self.raw_values, self.pool, self._store.workers, self._clock)
         pb = kvrpcpb_pb2
         commands = [
             Command("RawGet", pb.RawGetResponse, raw.get, now=raw.get_now),
-            Command("RawBatchGet", pb.RawBatchGetResponse, raw.batch_get),
+            Command("RawGetKeyTTL", pb.RawGetKeyTTLResponse, raw.get_key_ttl, now=raw.get_key_ttl_now),
+            Command("RawBatchGet", pb.RawBatchGetResponse, raw.batch_get, now=raw.batch_get_now),
             Command("RawPut", pb.RawPutResponse, raw.put, write=raw.put_now),
             Command("RawDelete", pb.RawDeleteResponse, raw.delete, write=raw.delete_now),
             Command("RawBatchPut", pb.RawBatchPutResponse, raw.batch_put),
             Command("RawBatchDelete", pb.RawBatchDeleteResponse, raw.batch_delete),
             Command("RawDeleteRange", pb.RawDeleteRangeResponse, raw.delete_range),
-            Command("RawScan", pb.RawScanResponse, raw.scan),
-            Command("RawBatchScan", pb.RawBatchScanResponse, raw.batch_scan),
+            Command("RawScan", pb.RawScanResponse, scans.scan),
+            Command("RawBatchScan", pb.RawBatchScanResponse, scans.batch_scan),
+            Command("RawChecksum", pb.RawChecksumResponse, scans.checksum),
+            Command("RawCoprocessor", pb.RawCoprocessorResponse, scans.coprocessor),
             Command("RawCompareAndSwap", pb.RawCASResponse, raw.compare_and_swap),
         ]
         return {command.name: command for command in commands}

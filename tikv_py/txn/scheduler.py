@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from core_py.ports import Clock
 from core_py.region_errors import ServerIsBusy, UndeterminedResult
 from protos.kvproto import kvrpcpb_pb2
 from tikv_py.mvcc import keys
-from tikv_py.mvcc.errors import KeyIsLocked
 from tikv_py.mvcc.reader import MvccReader
 from tikv_py.mvcc.txn import MvccTxn
 from tikv_py.raftstore.apply import Applied
@@ -24,8 +22,9 @@ from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.region import check_key
 from tikv_py.txn.context import RegionAccess
 from tikv_py.txn.deadline import Deadline
-from tikv_py.txn.latches import Latch, Latches
-from tikv_py.txn.lock_waiting import WAIT_MAX_MS, LockWaiting
+from tikv_py.txn.flow_control import FlowController
+from tikv_py.txn.latches import DEFAULT_SLOTS, Latch, Latches
+from tikv_py.txn.waiting.lock_waiting import LockWaiting
 
 T = TypeVar("T")
 
@@ -33,21 +32,19 @@ COMMAND_OVERHEAD = 256  # bytes that a command holds beside its keys and values
 Decision = Callable[[MvccTxn, MvccReader], T]
 
 
-@dataclass(frozen=True, slots=True)
-class WaitPolicy:
-    """How long a command may wait for locks: negative not at all, 0 the server's limit."""
-
-    timeout_ms: int
-
-    def limit_ms(self) -> int:
-        """Milliseconds to wait, capped by the server."""
-        return WAIT_MAX_MS if self.timeout_ms == 0 else min(self.timeout_ms, WAIT_MAX_MS)
-
-
 class Scheduler:
     """Runs commands of all regions of a store."""
 
-    def __init__(self, access: RegionAccess, clock: Clock, pending_write_bytes: int) -> None:
+    def __init__(
+        self,
+        access: RegionAccess,
+        clock: Clock,
+        pending_write_bytes: int,
+        waiting: LockWaiting,
+        *,
+        latch_slots: int = DEFAULT_SLOTS,
+        flow: FlowController | None = None,
+    ) -> None:
         self._access = access
         self._store = access.store
         self._clock = clock
@@ -55,8 +52,9 @@ class Scheduler:
         self._pending_write_bytes = pending_write_bytes
         self.held_bytes = 0
         """Of commands that wait for their latches or run."""
-        self.latches = Latches()
-        self.waiting = LockWaiting()
+        self.latches = Latches(latch_slots)
+        self.flow = flow or FlowController(clock)
+        self.waiting = waiting
 
     async def run(
         self,
@@ -77,8 +75,12 @@ class Scheduler:
         if self.held_bytes and self.held_bytes + size > self._pending_write_bytes:
             raise ServerIsBusy(f"scheduler is busy: commands of {self.held_bytes} bytes wait")
         self.held_bytes += size
+        self.flow.seen_bytes += value_bytes
+        disk_full_opt = max(context.disk_full_opt, disk_full_opt)
         try:
-            return await self._run(context, user_keys, start_ts, decide, max(context.disk_full_opt, disk_full_opt))
+            if self.flow.throttles and not disk_full_opt:
+                await self.flow.admit(size, context)
+            return await self._run(context, user_keys, start_ts, decide, disk_full_opt)
         finally:
             self.held_bytes -= size
 
@@ -96,6 +98,7 @@ class Scheduler:
             raise ServerIsBusy(f"failpoint: {reason}")
         latch = await self.latches.acquire(user_keys)
         txn = MvccTxn(start_ts)
+        concurrency = self._access.concurrency
         try:
             if fail.armed and (reason := await fail.reach("scheduler_after_latch")) is not None:
                 raise ServerIsBusy(f"failpoint: {reason}")
@@ -106,6 +109,7 @@ class Scheduler:
                 raise peer.not_leader()
             result = decide(txn, MvccReader(self._store.kv_db))
             written = None
+            concurrency.publish(txn.memory_locks)
             if txn.modifies:
                 # Nothing may wait between the checks and the write, or they would no longer hold.
                 if fail.armed and (reason := fail.hit("scheduler_before_write")) is not None:
@@ -113,6 +117,7 @@ class Scheduler:
                 written = peer.write(txn.modifies, [], disk_full_opt=disk_full_opt)
                 self._store.activate(peer.region.id)
         except BaseException:
+            concurrency.withdraw(txn.memory_locks)
             self.latches.release(latch)
             raise
         if written is None:
@@ -126,34 +131,11 @@ class Scheduler:
         return result
 
     def _finish(self, latch: Latch, txn: MvccTxn, written: asyncio.Future[Applied]) -> None:
+        self._access.concurrency.withdraw(txn.memory_locks)
         self.latches.release(latch)
         failed = written.cancelled() or written.exception() is not None
-        if txn.unlocked and not failed:
-            if self._fail.armed and self._fail.hit("lock_waiters_wake") is not None:
-                return
-            self.waiting.released(txn.unlocked)
-
-    async def run_waiting(
-        self,
-        context: kvrpcpb_pb2.Context,
-        user_keys: Sequence[bytes],
-        start_ts: int,
-        decide: Decision[T],
-        policy: WaitPolicy,
-    ) -> T:
-        """Like `run`, but a KeyIsLocked is waited for within the policy and tried again."""
-        deadline = self._clock.monotonic() + policy.limit_ms() / 1000
-        while True:
-            try:
-                return await self.run(context, user_keys, start_ts, decide)
-            except KeyIsLocked as error:
-                left_ms = (deadline - self._clock.monotonic()) * 1000
-                if policy.timeout_ms < 0 or left_ms <= 0:
-                    raise
-                if self._fail.armed and self._fail.hit("lock_wait_begin") is not None:
-                    raise
-                if not await self.waiting.wait(keys.data_key(error.user_key), left_ms):
-                    raise
+        if not failed:
+            self.waiting.applied(txn.modifies)
 
     def _check_keys(self, peer: Peer, user_keys: Sequence[bytes]) -> None:
         """The encoding keeps the order and a region is one range, so the first and the last key speak for all."""

@@ -52,9 +52,9 @@ def test_insert_then_delete_leaves_a_check() -> None:
     buffer = MemBuffer()
     buffer.insert(b"a", b"1")
     buffer.delete(b"a")
-    assert buffer.get(b"a") == Entry(BufferedOp.CHECK_NOT_EXISTS)
+    assert buffer.get(b"a") == Entry(BufferedOp.CHECK_NOT_EXISTS, existed=False)
     buffer.put(b"a", b"2")
-    assert buffer.get(b"a") == Entry(BufferedOp.INSERT, b"2")
+    assert buffer.get(b"a") == Entry(BufferedOp.INSERT, b"2", existed=False)
 
 
 def test_size_limit() -> None:

@@ -12,20 +12,21 @@ from core_py.sim.clock import LoopClock
 from core_py.sim.loop import run_virtual
 from core_py.sim.network import MemoryNetwork
 from protos.kvproto import metapb_pb2, pdpb_pb2
-from tests.unit.client.fake_pd import CLUSTER_ID, FakePd, FakeRegion, Topology
 from tikv_py.client.pd.client import PdClient
 from tikv_py.client.pd.errors import AlreadyBootstrapped, PdUnavailable, StoreNotFound, TsoUnavailable
+from tikv_py.client.testing.pd import CLUSTER_ID, MemoryPd
+from tikv_py.client.testing.topology import PlacedRegion, Topology
 
 MEMBERS = ("pd1:1", "pd2:1", "pd3:1")
 
 
-def with_pd(test: Callable[[FakePd, PdClient], Awaitable[None]]) -> None:
+def with_pd(test: Callable[[MemoryPd, PdClient], Awaitable[None]]) -> None:
     async def body() -> None:
         network = MemoryNetwork()
         topology = Topology()
         meta = metapb_pb2.Region(id=1, peers=[metapb_pb2.Peer(id=2, store_id=1)])
-        topology.regions[1] = FakeRegion(meta, 1)
-        pd = FakePd(network, topology, MEMBERS)
+        topology.regions[1] = PlacedRegion(meta, 1)
+        pd = MemoryPd(network, topology, MEMBERS)
         await pd.start()
         client = PdClient(network.transport("client"), ("http://pd3:1", "pd2:1"), LoopClock())
         await client.connect()
@@ -39,7 +40,7 @@ def with_pd(test: Callable[[FakePd, PdClient], Awaitable[None]]) -> None:
 
 
 def test_connect_finds_leader_and_cluster() -> None:
-    async def body(_pd: FakePd, client: PdClient) -> None:
+    async def body(_pd: MemoryPd, client: PdClient) -> None:
         assert client.leader == "pd1:1"
         assert client.cluster_id == CLUSTER_ID
 
@@ -47,7 +48,7 @@ def test_connect_finds_leader_and_cluster() -> None:
 
 
 def test_timestamps_are_coalesced_unique_and_in_order() -> None:
-    async def body(pd: FakePd, client: PdClient) -> None:
+    async def body(pd: MemoryPd, client: PdClient) -> None:
         got = await asyncio.gather(*(client.timestamp() for _ in range(1000)))
         assert got == sorted(set(got))
         assert sum(pd.tso_counts) == 1000
@@ -58,7 +59,7 @@ def test_timestamps_are_coalesced_unique_and_in_order() -> None:
 
 
 def test_many_timestamps_at_once_are_one_wish_among_others() -> None:
-    async def body(_pd: FakePd, client: PdClient) -> None:
+    async def body(_pd: MemoryPd, client: PdClient) -> None:
         wishes = (1, 5000, 7, 5000, 100_000, 3)
         got = await asyncio.gather(*(client.timestamps(count) for count in wishes))
         assert [len(one) for one in got] == list(wishes)
@@ -73,7 +74,7 @@ def test_many_timestamps_at_once_are_one_wish_among_others() -> None:
 
 
 def test_leader_change_in_mid_stream() -> None:
-    async def body(pd: FakePd, client: PdClient) -> None:
+    async def body(pd: MemoryPd, client: PdClient) -> None:
         first = await client.timestamp()
         pd.leader = "pd2:1"
         got = await asyncio.gather(*(client.timestamp() for _ in range(10)))
@@ -89,7 +90,7 @@ def test_leader_change_in_mid_stream() -> None:
 
 
 def test_dead_leader_is_left() -> None:
-    async def body(pd: FakePd, client: PdClient) -> None:
+    async def body(pd: MemoryPd, client: PdClient) -> None:
         first = await client.timestamp()
         await pd.stop_member("pd1:1")
         waiting = asyncio.gather(*(client.timestamp() for _ in range(5)))
@@ -101,7 +102,7 @@ def test_dead_leader_is_left() -> None:
 
 
 def test_wrong_count_breaks_the_stream_and_is_asked_again() -> None:
-    async def body(pd: FakePd, client: PdClient) -> None:
+    async def body(pd: MemoryPd, client: PdClient) -> None:
         pd.tso_count_error = 1
         assert await client.timestamp() > 0
         assert pd.tso_counts == [1, 1]
@@ -110,7 +111,7 @@ def test_wrong_count_breaks_the_stream_and_is_asked_again() -> None:
 
 
 def test_decreasing_timestamp_is_never_handed_out() -> None:
-    async def body(pd: FakePd, client: PdClient) -> None:
+    async def body(pd: MemoryPd, client: PdClient) -> None:
         first = await client.timestamp()
         pd.last_ts = 0
         pd.clock.skew_ms = -60_000
@@ -123,7 +124,7 @@ def test_decreasing_timestamp_is_never_handed_out() -> None:
 
 
 def test_no_leader_fails_within_the_budget() -> None:
-    async def body(pd: FakePd, client: PdClient) -> None:
+    async def body(pd: MemoryPd, client: PdClient) -> None:
         pd.leader = ""
         with pytest.raises(PdUnavailable):
             await client.get_region(b"a", budget_s=2.0)
@@ -134,7 +135,7 @@ def test_no_leader_fails_within_the_budget() -> None:
 
 
 def test_header_errors_are_typed() -> None:
-    async def body(pd: FakePd, client: PdClient) -> None:
+    async def body(pd: MemoryPd, client: PdClient) -> None:
         with pytest.raises(StoreNotFound):
             await client.get_store(9)
         with pytest.raises(AlreadyBootstrapped):
@@ -149,7 +150,7 @@ def test_header_errors_are_typed() -> None:
 
 
 def test_regions() -> None:
-    async def body(pd: FakePd, client: PdClient) -> None:
+    async def body(pd: MemoryPd, client: PdClient) -> None:
         pd.topology.split(b"m")
         left, right = pd.topology.ordered()
         found = await client.get_region(b"a")
@@ -168,7 +169,7 @@ def test_regions() -> None:
 
 
 def test_heartbeat_stream_follows_the_leader() -> None:
-    async def body(pd: FakePd, client: PdClient) -> None:
+    async def body(pd: MemoryPd, client: PdClient) -> None:
         stream = client.region_heartbeat_stream()
         region = metapb_pb2.Region(id=1)
         await stream.send(pdpb_pb2.RegionHeartbeatRequest(region=region))

@@ -9,12 +9,11 @@ import pytest
 from core_py.codec import ts as tso
 from core_py.region_errors import ServerIsBusy
 from protos.kvproto import kvrpcpb_pb2
-from tests.unit.client.fake_cluster import FakeCluster, with_cluster
+from tests.unit.client.clusters import with_cluster
 from tikv_py.client.errors import KeyExistsError, LockNotFree, LockWaitTimeout, WriteConflictError
+from tikv_py.client.testing.cluster import MemoryCluster
+from tikv_py.client.testing.table import Lock
 from tikv_py.client.txn.client import TxnClient
-from tikv_py.engine.port import CF_LOCK
-from tikv_py.mvcc import keys
-from tikv_py.mvcc.lock import Lock, LockType
 
 A, B, Z = b"a", b"b", b"z"
 
@@ -31,7 +30,7 @@ async def read(client: TxnClient, key: bytes) -> bytes | None:
 
 
 def test_lock_write_commit() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         cluster.split(b"m")
         await put(client, a="1")
         async with client.begin(pessimistic=True) as txn:
@@ -46,7 +45,7 @@ def test_lock_write_commit() -> None:
 
 
 def test_conflict_is_the_callers_decision() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         txn = await client.begin(pessimistic=True)
         await put(client, a="newer")
         with pytest.raises(WriteConflictError) as caught:
@@ -63,7 +62,7 @@ def test_conflict_is_the_callers_decision() -> None:
 
 
 def test_waiting_and_not_waiting() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         first, second = await client.begin(pessimistic=True), await client.begin(pessimistic=True)
         await first.lock_keys([A])
         with pytest.raises(LockNotFree) as busy:
@@ -78,9 +77,7 @@ def test_waiting_and_not_waiting() -> None:
         await asyncio.sleep(0.5)
         first.put(A, b"1")
         await first.commit()
-        with pytest.raises(WriteConflictError):
-            await waiting
-        assert await second.lock_keys([A], return_values=True) == {A: b"1"}
+        assert await waiting == {A: b"1"}  # locked as it is now
         await second.rollback()
         await client.drain(10)
         assert not cluster.storage.locks()
@@ -89,7 +86,7 @@ def test_waiting_and_not_waiting() -> None:
 
 
 def test_heart_beat_keeps_a_long_transaction_alive() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         txn = await client.begin(pessimistic=True)
         await txn.lock_keys([A])
         await asyncio.sleep(120)
@@ -105,8 +102,8 @@ def test_heart_beat_keeps_a_long_transaction_alive() -> None:
 
 
 def test_dead_owners_lock_is_taken_over() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
-        dead = await cluster.client("dead")
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
+        dead = await cluster.txn_client("dead")
         owner = await dead.begin(pessimistic=True)
         await owner.lock_keys([A, B])
         await dead.close()
@@ -125,7 +122,7 @@ def test_dead_owners_lock_is_taken_over() -> None:
 
 
 def test_insert_with_lock() -> None:
-    async def body(_cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(_cluster: MemoryCluster, client: TxnClient) -> None:
         await put(client, a="1")
         txn = await client.begin(pessimistic=True)
         txn.insert(A, b"2")
@@ -143,7 +140,7 @@ def test_insert_with_lock() -> None:
 
 
 def test_commit_without_writes_releases_locks() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         async with client.begin(pessimistic=True) as txn:
             await txn.lock_keys([A])
         await client.drain(10)
@@ -154,19 +151,17 @@ def test_commit_without_writes_releases_locks() -> None:
     with_cluster(body)
 
 
-def plant(cluster: FakeCluster, key: bytes, lock: Lock) -> None:
-    batch = cluster.storage.engine.batch()
-    batch.put(CF_LOCK, keys.data_key(key), lock.to_bytes())
-    cluster.storage.engine.write(batch)
+def plant(cluster: MemoryCluster, key: bytes, lock: Lock) -> None:
+    cluster.storage.place_lock(key, lock)
 
 
 @pytest.mark.parametrize("complete", [True, False])
 def test_async_commit_owner_is_decided_by_its_secondaries(complete: bool) -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         cluster.split(b"m")
         start_ts = await client.timestamp()
         low = Lock(
-            LockType.PUT,
+            kvrpcpb_pb2.Put,
             A,
             start_ts,
             1000,
@@ -177,10 +172,12 @@ def test_async_commit_owner_is_decided_by_its_secondaries(complete: bool) -> Non
         )
         plant(cluster, A, low)
         plant(
-            cluster, B, Lock(LockType.PUT, A, start_ts, 1000, b"v", min_commit_ts=start_ts + 9, use_async_commit=True)
+            cluster,
+            B,
+            Lock(kvrpcpb_pb2.Put, A, start_ts, 1000, b"v", min_commit_ts=start_ts + 9, use_async_commit=True),
         )
         if complete:
-            far = Lock(LockType.PUT, A, start_ts, 1000, b"v", min_commit_ts=start_ts + 7, use_async_commit=True)
+            far = Lock(kvrpcpb_pb2.Put, A, start_ts, 1000, b"v", min_commit_ts=start_ts + 7, use_async_commit=True)
             plant(cluster, Z, far)
         await asyncio.sleep(3)
         want = b"v" if complete else None
@@ -195,13 +192,13 @@ def test_async_commit_owner_is_decided_by_its_secondaries(complete: bool) -> Non
 
 
 def test_async_commit_owner_that_fell_back() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         start_ts = await client.timestamp()
         plant(
             cluster,
             A,
             Lock(
-                LockType.PUT,
+                kvrpcpb_pb2.Put,
                 A,
                 start_ts,
                 1000,
@@ -211,7 +208,7 @@ def test_async_commit_owner_that_fell_back() -> None:
                 secondaries=(B,),
             ),
         )
-        plant(cluster, B, Lock(LockType.PUT, A, start_ts, 1000, b"v"))
+        plant(cluster, B, Lock(kvrpcpb_pb2.Put, A, start_ts, 1000, b"v"))
         await asyncio.sleep(3)
         assert await read(client, B) is None
         assert await read(client, A) is None
@@ -221,9 +218,9 @@ def test_async_commit_owner_that_fell_back() -> None:
 
 
 def test_lock_without_a_trace_on_its_primary() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         start_ts = await client.timestamp()
-        plant(cluster, B, Lock(LockType.PUT, A, start_ts, 3000, b"v"))
+        plant(cluster, B, Lock(kvrpcpb_pb2.Put, A, start_ts, 3000, b"v"))
         began = asyncio.get_running_loop().time()
         assert await read(client, B) is None
         assert 2.5 < asyncio.get_running_loop().time() - began < 5
@@ -237,7 +234,7 @@ def test_lock_without_a_trace_on_its_primary() -> None:
 
 
 def test_lock_left_by_a_failed_statement_follows_the_new_primary() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         cluster.split(b"m")
         txn = await client.begin(pessimistic=True)
         early = await client.timestamp()

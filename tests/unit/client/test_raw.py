@@ -7,13 +7,15 @@ import asyncio
 import pytest
 
 from core_py.region_errors import UndeterminedResult
-from tests.unit.client.fake_cluster import FakeCluster, once, with_cluster
+from tests.unit.client.clusters import with_cluster
 from tikv_py.client.errors import UndeterminedError
+from tikv_py.client.testing.cluster import MemoryCluster
+from tikv_py.client.testing.faults import once
 from tikv_py.client.txn.client import TxnClient
 
 
 def test_single_keys() -> None:
-    async def body(cluster: FakeCluster, _client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, _client: TxnClient) -> None:
         async with await cluster.raw_client() as raw:
             assert await raw.get(b"a") is None
             await raw.put(b"a", b"1")
@@ -27,7 +29,7 @@ def test_single_keys() -> None:
 
 
 def test_many_keys_over_regions_that_split_meanwhile() -> None:
-    async def body(cluster: FakeCluster, _client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, _client: TxnClient) -> None:
         async with await cluster.raw_client() as raw:
             pairs = {b"k%03d" % n: b"v%d" % n for n in range(300)}
             cluster.topology.split(b"k100")
@@ -49,7 +51,7 @@ def test_many_keys_over_regions_that_split_meanwhile() -> None:
 
 
 def test_compare_and_swap() -> None:
-    async def body(cluster: FakeCluster, _client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, _client: TxnClient) -> None:
         async with await cluster.raw_client() as raw:
             assert (await raw.compare_and_swap(b"a", None, b"1")).swapped
             lost = await raw.compare_and_swap(b"a", b"0", b"2")
@@ -64,7 +66,7 @@ def test_compare_and_swap() -> None:
 
 
 def test_broken_stream_is_retried() -> None:
-    async def body(cluster: FakeCluster, _client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, _client: TxnClient) -> None:
         async with await cluster.raw_client() as raw:
             cluster.after.append(once("RawPut"))
             await asyncio.gather(*(raw.put(b"%d" % n, b"v") for n in range(20)))
@@ -74,7 +76,7 @@ def test_broken_stream_is_retried() -> None:
 
 
 def test_compare_and_swap_whose_outcome_the_store_does_not_know_is_not_repeated() -> None:
-    async def body(cluster: FakeCluster, _client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, _client: TxnClient) -> None:
         async with await cluster.raw_client() as raw:
             await raw.put(b"a", b"1")
             cluster.before.append(once("RawCompareAndSwap", UndeterminedResult(2)))

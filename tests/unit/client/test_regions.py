@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from core_py.codec import memcomparable
 from protos.kvproto import metapb_pb2
-from tests.unit.client.fake_cluster import FakeCluster, with_cluster
+from tests.unit.client.clusters import with_cluster
 from tikv_py.client.region.regions import RAW_KEYS, TXN_KEYS, Region, RegionMap
+from tikv_py.client.testing.cluster import MemoryCluster
 from tikv_py.client.txn.client import TxnClient
 
 KEYS = st.binary(min_size=1, max_size=2)
@@ -122,7 +123,7 @@ def test_leader_and_removal() -> None:
 
 
 def test_concurrent_loads_of_one_key_are_one_call() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         found = await asyncio.gather(
             *(client.region_cache.locate_key(b"a", client.new_backoffer(1000)) for _ in range(50))
         )
@@ -133,7 +134,7 @@ def test_concurrent_loads_of_one_key_are_one_call() -> None:
 
 
 def test_a_cancelled_caller_does_not_cancel_the_others_load() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         loop = asyncio.get_running_loop()
         first, second = (
             loop.create_task(client.region_cache.locate_key(b"a", client.new_backoffer(1000))) for _ in range(2)
@@ -146,12 +147,12 @@ def test_a_cancelled_caller_does_not_cancel_the_others_load() -> None:
 
 
 def test_grouping_and_splitting_by_region() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         cluster.split(b"d", b"h", b"p")
         cache, backoffer = client.region_cache, client.new_backoffer(1000)
         groups = await cache.group_keys_by_region([b"z", b"a", b"e", b"b", b"q"], backoffer)
         assert [keys for _, keys in groups] == [[b"a", b"b"], [b"e"], [b"q", b"z"]]
-        assert cluster.pd.calls["ScanRegions"] == 1
+        assert cluster.pd.calls["BatchScanRegions"] == 1
         ranges = [(b"a", b"b"), (b"c", b"i"), (b"j", b"k"), (b"o", b"")]
         split = await cache.split_ranges_by_region(ranges, backoffer)
         assert [part for _, part in split] == [
@@ -177,7 +178,7 @@ def test_split_ranges_cover_exactly(split_at: set[bytes], bounds: list[bytes]) -
     bounds.sort()
     ranges = [(bounds[i], bounds[i + 1]) for i in range(0, len(bounds) - 1, 2)]
 
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         cluster.split(*split_at)
         made = await client.region_cache.split_ranges_by_region(ranges, client.new_backoffer(1000))
         joined: list[tuple[bytes, bytes]] = []

@@ -22,10 +22,13 @@ from core_py.region_errors import (
 )
 from core_py.sim.loop import run_virtual
 from protos.kvproto import coprocessor_pb2, kvrpcpb_pb2
-from tests.unit.client.fake_cluster import FakeCluster, FakeStoreServer, once, with_cluster
+from tests.unit.client.clusters import with_cluster
 from tikv_py.client.errors import RegionStale, RegionUnavailable, TikvBusy, TikvTimeout
 from tikv_py.client.region import backoff as kinds
 from tikv_py.client.region.backoff import Backoffer
+from tikv_py.client.testing.cluster import MemoryCluster
+from tikv_py.client.testing.faults import once
+from tikv_py.client.testing.store import MemoryStore
 from tikv_py.client.txn.client import TxnClient
 
 
@@ -39,7 +42,7 @@ async def put(client: TxnClient, key: bytes, value: bytes) -> None:
 
 
 def test_leader_hint_is_followed() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         await put(client, b"a", b"1")
         cluster.move_leader(b"a", 3)
         began = asyncio.get_running_loop().time()
@@ -54,7 +57,7 @@ def test_leader_hint_is_followed() -> None:
 
 
 def test_leader_is_searched_without_a_hint() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         await put(client, b"a", b"1")
         cluster.tell_leader = False
         cluster.move_leader(b"a", 3)
@@ -65,11 +68,11 @@ def test_leader_is_searched_without_a_hint() -> None:
 
 @pytest.mark.parametrize("births", [1, 1000])
 def test_a_replica_that_is_being_born_is_waited_for_and_then_passed_by(births: int) -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         await put(client, b"a", b"1")
         left = births
 
-        def unborn(store: FakeStoreServer, name: str, request: Any) -> RegionError | None:
+        def unborn(store: MemoryStore, name: str, request: Any) -> RegionError | None:
             nonlocal left
             if name != "KvGet" or store.id != 1 or left == 0:
                 return None
@@ -90,7 +93,7 @@ def test_a_replica_that_is_being_born_is_waited_for_and_then_passed_by(births: i
 
 
 def test_dead_leader_store() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         await put(client, b"a", b"1")
         await cluster.stores[1].stop()
         read = asyncio.get_running_loop().create_task(get(client, b"a"))
@@ -103,7 +106,7 @@ def test_dead_leader_store() -> None:
 
 
 def test_store_that_moved_to_another_address() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         await put(client, b"a", b"1")
         store = cluster.stores[1]
         await store.stop()
@@ -128,7 +131,7 @@ def test_store_that_moved_to_another_address() -> None:
     ids=lambda error: type(error).__name__,
 )
 def test_errors_settled_by_trying_again(error: RegionError) -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         await put(client, b"a", b"1")
         cluster.before.append(once("KvGet", error))
         assert await get(client, b"a") == b"1"
@@ -137,7 +140,7 @@ def test_errors_settled_by_trying_again(error: RegionError) -> None:
 
 
 def test_errors_for_the_caller() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         cluster.before.append(once("KvGet", RaftEntryTooLarge(2, 9 << 20)))
         with pytest.raises(RaftEntryTooLarge):
             await get(client, b"a")
@@ -146,7 +149,7 @@ def test_errors_for_the_caller() -> None:
 
 
 def test_epoch_not_match_renews_the_cache_and_is_raised() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         backoffer = client.new_backoffer(1000)
         region = await client.region_cache.locate_key(b"a", backoffer)
         cluster.split(b"m")
@@ -163,7 +166,7 @@ def test_epoch_not_match_renews_the_cache_and_is_raised() -> None:
 
 
 def test_budget_error_names_place_and_causes() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         region = await client.region_cache.locate_key(b"a", client.new_backoffer(1000))
         cluster.before.append(once("KvGet", ServerIsBusy("queue is full"), times=100))
         with pytest.raises(TikvBusy) as caught:
@@ -173,7 +176,7 @@ def test_budget_error_names_place_and_causes() -> None:
         text = str(caught.value)
         assert "region 2 epoch 1,1 store 1" in text
         assert text.count("queue is full") == 3
-        assert "serverBusy x" in text
+        assert "tikvServerBusy x" in text
         assert caught.value.mysql_code == 9003
         cluster.before.clear()
         for store in cluster.stores.values():
@@ -188,7 +191,7 @@ def test_budget_error_names_place_and_causes() -> None:
 
 
 def test_commands_of_one_turn_share_a_message() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         await put(client, b"a", b"1")
         snapshot = client.snapshot(await client.timestamp())
         sizes = cluster.stores[1].batch_sizes
@@ -202,7 +205,7 @@ def test_commands_of_one_turn_share_a_message() -> None:
 
 
 def test_broken_stream_fails_all_in_flight_and_reconnects() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         await put(client, b"a", b"1")
         snapshot = client.snapshot(await client.timestamp())
         cluster.after.append(once("KvGet"))
@@ -221,7 +224,7 @@ def test_broken_stream_fails_all_in_flight_and_reconnects() -> None:
 
 
 def test_cancelled_and_timed_out_calls_are_forgotten() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         await put(client, b"a", b"1")
         snapshot = client.snapshot(await client.timestamp())
         tasks = [asyncio.get_running_loop().create_task(snapshot.get(b"a")) for _ in range(10)]
@@ -237,7 +240,7 @@ def test_cancelled_and_timed_out_calls_are_forgotten() -> None:
 
 
 def test_store_without_batch_commands() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         await put(client, b"a", b"1")
         assert await get(client, b"a") == b"1"
 
@@ -245,7 +248,7 @@ def test_store_without_batch_commands() -> None:
 
 
 def test_replica_read_spreads() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         await put(client, b"a", b"1")
         snapshot = client.snapshot(await client.timestamp(), replica_read=True)
         for _ in range(30):
@@ -256,7 +259,7 @@ def test_replica_read_spreads() -> None:
 
 
 def test_split_region_request() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         await put(client, b"a", b"1")
         regions = await client.split_region([b"m", b"c"])
         assert len(regions) == 3
@@ -295,7 +298,7 @@ def test_backoff_grows_to_its_cap_and_forks_share_history() -> None:
 
 
 def test_unknown_type_of_answer() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         handle = await client.stores.get(1)
         cluster.stores[1].wrong_answers = True
         with pytest.raises(RpcError, match="answered by Empty"):

@@ -11,7 +11,7 @@ from core_py.codec.ts import TS_MAX
 from core_py.errors import DbError
 from core_py.region_errors import ServerIsBusy, StaleCommand
 from protos.kvproto import kvrpcpb_pb2
-from tests.unit.client.fake_cluster import BreakStream, FakeCluster, once, with_cluster
+from tests.unit.client.clusters import TWO_PHASES, with_cluster
 from tikv_py.client.errors import (
     EntryTooLarge,
     KeyExistsError,
@@ -20,6 +20,8 @@ from tikv_py.client.errors import (
     UndeterminedError,
     WriteConflictError,
 )
+from tikv_py.client.testing.cluster import MemoryCluster
+from tikv_py.client.testing.faults import BreakStream, once
 from tikv_py.client.txn.client import TxnClient
 from tikv_py.client.txn.transaction import Transaction
 
@@ -38,7 +40,7 @@ async def read(client: TxnClient, key: bytes) -> bytes | None:
 
 
 def test_commit_then_read() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         before = await client.timestamp()
         await put(client, a="1", z="2")
         assert await read(client, A) == b"1"
@@ -47,11 +49,11 @@ def test_commit_then_read() -> None:
         assert await client.snapshot(await client.timestamp()).batch_get([A, Z, M]) == {A: b"1", Z: b"2"}
         assert not cluster.storage.locks()
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_commit_over_many_regions() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         cluster.split(b"k03", b"k05", b"k09")
         async with client.begin() as txn:
             for number in range(12):
@@ -74,11 +76,11 @@ def test_commit_over_many_regions() -> None:
         commits = [request for name, request in cluster.requests if name == "KvCommit"]
         assert commits[0].keys[0] == b"k00"  # the primary first
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_split_between_locating_and_prewriting() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         await put(client, a="0")
         cluster.split(M, B)
         txn = await client.begin()
@@ -90,11 +92,11 @@ def test_split_between_locating_and_prewriting() -> None:
         assert await client.snapshot(await client.timestamp()).batch_get([A, B, Z]) == {A: b"1", B: b"2", Z: b"3"}
         assert not cluster.storage.locks()
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_split_between_prewrite_and_commit() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         def split(_store: Any, name: str, _request: Any) -> None:
             if name == "KvPrewrite":
                 cluster.split(M)
@@ -104,11 +106,11 @@ def test_split_between_prewrite_and_commit() -> None:
         assert await client.snapshot(await client.timestamp()).batch_get([A, Z]) == {A: b"1", Z: b"2"}
         assert not cluster.storage.locks()
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_optimistic_conflict() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         first, second = await client.begin(), await client.begin()
         first.put(A, b"1")
         second.put(A, b"2")
@@ -125,11 +127,11 @@ def test_optimistic_conflict() -> None:
         assert await read(client, A) == b"1"
         assert await read(client, B) is None
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_run_in_transaction_retries_conflicts() -> None:
-    async def body(_cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(_cluster: MemoryCluster, client: TxnClient) -> None:
         async def add(txn: Transaction) -> None:
             now = int(await txn.get(A) or b"0")
             await asyncio.sleep(0.01)
@@ -138,11 +140,11 @@ def test_run_in_transaction_retries_conflicts() -> None:
         await asyncio.gather(*(client.run_in_transaction(add, retries=50) for _ in range(8)))
         assert await read(client, A) == b"8"
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_insert_of_an_existing_key() -> None:
-    async def body(_cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(_cluster: MemoryCluster, client: TxnClient) -> None:
         await put(client, a="1")
         txn = await client.begin()
         txn.insert(A, b"2")
@@ -161,11 +163,11 @@ def test_insert_of_an_existing_key() -> None:
         await txn.commit()
         assert await read(client, A) == b"new"
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_scan_merges_own_writes() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         cluster.split(b"d")
         await put(client, a="1", c="3", e="5", g="7")
         txn = await client.begin()
@@ -182,11 +184,11 @@ def test_scan_merges_own_writes() -> None:
         assert await txn.batch_get([b"a", b"b", b"e"]) == {b"a": b"1", b"b": b"2"}
         await txn.rollback()
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_checkpoints_take_writes_back() -> None:
-    async def body(_cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(_cluster: MemoryCluster, client: TxnClient) -> None:
         txn = await client.begin()
         txn.put(A, b"1")
         statement = txn.checkpoint()
@@ -202,12 +204,13 @@ def test_checkpoints_take_writes_back() -> None:
         await txn.commit()
         assert await read(client, A) == b"1"
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
-async def crash_after(cluster: FakeCluster, method: str, **pairs: str) -> None:
+async def crash_after(cluster: MemoryCluster, method: str, **pairs: str) -> None:
     """A client that goes away as soon as `method` was answered, leaving its locks."""
-    crashed = await cluster.client("crashing")
+    crashed = await cluster.txn_client("crashing")
+    crashed.defaults = TWO_PHASES
     txn = await crashed.begin()
     for key, value in pairs.items():
         txn.put(key.encode(), value.encode())
@@ -220,7 +223,7 @@ async def crash_after(cluster: FakeCluster, method: str, **pairs: str) -> None:
     cluster.after.append(stop)
 
     def refuse(_store: Any, name: str, _request: Any) -> None:
-        if wanted.is_set() and name in ("KvCommit", "KvBatchRollback", "KvTxnHeartBeat"):
+        if wanted.is_set() and name != "KvPrewrite":
             raise BreakStream
 
     cluster.before.append(refuse)
@@ -237,7 +240,7 @@ async def crash_after(cluster: FakeCluster, method: str, **pairs: str) -> None:
 
 
 def test_reader_rolls_a_crashed_transaction_back_after_its_time() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         await put(client, a="old", z="old")
         cluster.split(M)
         await crash_after(cluster, "KvPrewrite", a="new", z="new")
@@ -254,11 +257,11 @@ def test_reader_rolls_a_crashed_transaction_back_after_its_time() -> None:
         await put(client, a="mine")
         assert not cluster.storage.locks()
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_reader_finishes_a_committed_transaction() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         cluster.split(M)
         await crash_after(cluster, "KvCommit", a="new", z="new")
         assert set(cluster.storage.locks()) == {Z}
@@ -269,35 +272,36 @@ def test_reader_finishes_a_committed_transaction() -> None:
             (Z, b"new"),
         ]
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_scan_and_batch_get_settle_locks() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         cluster.split(M)
         await crash_after(cluster, "KvCommit", a="1", n="2", z="3")
         snapshot = client.snapshot(await client.timestamp())
         assert await snapshot.batch_get([A, b"n", Z]) == {A: b"1", b"n": b"2", Z: b"3"}
         assert not cluster.storage.locks()
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_lost_commit_answer_is_found_out_by_asking_again() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         cluster.after.append(once("KvCommit"))
         await put(client, a="1")
         assert await read(client, A) == b"1"
         assert cluster.calls("KvCommit") >= 2
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_undetermined_commit() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         txn = await client.begin()
         txn.put(A, b"1")
         cluster.after.append(once("KvCommit", times=10**6))
+        cluster.after.append(once("KvCheckTxnStatus", times=10**6))
         with pytest.raises(UndeterminedError) as caught:
             await txn.commit()
         assert caught.value.mysql_code == 8501
@@ -306,11 +310,32 @@ def test_undetermined_commit() -> None:
         assert cluster.calls("KvBatchRollback") == 0
         assert await read(client, A) == b"1"
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
+
+
+def test_commit_without_answers_is_looked_up_on_the_primary() -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
+        for carried_out in (True, False):
+            txn = await client.begin()
+            txn.put(A, b"%d" % carried_out)
+            hooks = cluster.after if carried_out else cluster.before
+            hooks.append(once("KvCommit", times=10**6))
+            if carried_out:
+                commit_ts = await txn.commit()
+                assert await client.snapshot(commit_ts - 1).get(A) is None
+            else:
+                with pytest.raises(TxnAborted):
+                    await txn.commit()
+            hooks.clear()
+            await client.drain(10)
+            assert await read(client, A) == b"1"
+            assert not cluster.storage.locks()
+
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_commit_that_never_left_is_not_undetermined() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         txn = await client.begin()
         txn.put(A, b"1")
         cluster.before.append(once("KvCommit", StaleCommand(2), times=10**6))
@@ -320,16 +345,15 @@ def test_commit_that_never_left_is_not_undetermined() -> None:
         await client.drain(10)
         assert not cluster.storage.locks()
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_rolled_back_by_another_client() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         def roll_back(_store: Any, name: str, request: Any) -> None:
             if name == "KvCommit":
-                cluster.storage._KvBatchRollback(
-                    kvrpcpb_pb2.BatchRollbackRequest(start_version=request.start_version, keys=request.keys)
-                )
+                undo = kvrpcpb_pb2.BatchRollbackRequest(start_version=request.start_version, keys=request.keys)
+                cluster.storage.run("KvBatchRollback", undo, (b"", b""))
 
         cluster.before.append(roll_back)
         txn = await client.begin()
@@ -337,13 +361,13 @@ def test_rolled_back_by_another_client() -> None:
         with pytest.raises(TxnAborted):
             await txn.commit()
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_reader_pushes_a_slow_commit_and_it_takes_a_newer_timestamp() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         await put(client, a="old")
-        reader = await cluster.client("reader")
+        reader = await cluster.txn_client("reader")
         seen: list[bytes | None] = []
         gate = asyncio.Event()
         original = client.pd.timestamp
@@ -368,22 +392,22 @@ def test_reader_pushes_a_slow_commit_and_it_takes_a_newer_timestamp() -> None:
         assert await read(reader, A) == b"new"
         await reader.close()
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_busy_store_is_waited_for() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         cluster.before.append(once("KvPrewrite", ServerIsBusy("full"), times=2))
         began = asyncio.get_running_loop().time()
         await put(client, a="1")
         assert asyncio.get_running_loop().time() - began >= 2
         assert await read(client, A) == b"1"
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_batch_sizes_and_limits() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         async with client.begin() as txn:
             for number in range(40):
                 txn.put(b"k%02d" % number, b"x" * 4000)
@@ -398,11 +422,11 @@ def test_batch_sizes_and_limits() -> None:
             txn.put(A, b"x" * (7 << 20))
         await txn.rollback()
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_flags_for_one_phase_and_async_fall_back() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         async with client.begin(try_one_pc=True) as one:
             one.put(A, b"1")
         cluster.split(M)
@@ -413,21 +437,21 @@ def test_flags_for_one_phase_and_async_fall_back() -> None:
         assert await client.snapshot(await client.timestamp()).batch_get([A, Z]) == {A: b"2", Z: b"2"}
         assert not cluster.storage.locks()
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_read_only_commit_is_a_no_op() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         async with client.begin() as txn:
             assert await txn.get(A) is None
         assert txn.commit_ts == 0
         assert cluster.calls("KvPrewrite") == 0
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)
 
 
 def test_check_before_the_commit_runs_with_all_locks_in_place_and_can_refuse() -> None:
-    async def body(cluster: FakeCluster, client: TxnClient) -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         cluster.split(b"m")
         seen: list[set[bytes]] = []
 
@@ -453,4 +477,4 @@ def test_check_before_the_commit_runs_with_all_locks_in_place_and_can_refuse() -
         assert await client.snapshot(await client.timestamp()).get(b"z") == b"look"
         assert not any(r.use_async_commit or r.try_one_pc for name, r in cluster.requests if name == "KvPrewrite")
 
-    with_cluster(body)
+    with_cluster(body, defaults=TWO_PHASES)

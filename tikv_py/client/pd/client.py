@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from core_py.errors import PdError
 from core_py.ids import ClusterId
@@ -25,7 +26,7 @@ from protos.kvproto import metapb_pb2, pdpb_pb2
 from tikv_py.client.pd.errors import StoreNotFound
 from tikv_py.client.pd.heartbeat import RegionHeartbeatStream
 from tikv_py.client.pd.members import CALL_BUDGET_S, PdMembers
-from tikv_py.client.pd.tso import BUDGET_S, TsoBatcher
+from tikv_py.client.pd.tso import BUDGET_S, LOW_RESOLUTION_S, TsoBatcher
 
 CONNECT_BUDGET_S = 60.0
 SHORT_BUDGET_S = 5.0
@@ -39,6 +40,15 @@ class RegionInfo:
     leader: metapb_pb2.Peer | None = None
     down_peers: tuple[metapb_pb2.Peer, ...] = ()
     pending_peers: tuple[metapb_pb2.Peer, ...] = ()
+
+
+NULL_KEYSPACE = 0xFFFFFFFF
+
+
+def _of_all(request: Any) -> Any:
+    """The request, about the keyspaces that are collected together."""
+    request.keyspace_scope.keyspace_id = NULL_KEYSPACE
+    return request
 
 
 def _info(
@@ -100,6 +110,13 @@ class PdClient:
         """`count` new timestamps in a row, up to 100,000. Raises TsoUnavailable, ValueError."""
         return await self._tso.timestamps(count, budget_s)
 
+    async def low_resolution_timestamp(self, max_age_s: float = LOW_RESOLUTION_S) -> int:
+        """A timestamp that was the newest at most `max_age_s` ago, most often without asking PD. Raises TsoUnavailable.
+
+        It tells how old something is (a lock's time to live); nothing may be read or written at it.
+        """
+        return await self._tso.low_resolution(max_age_s)
+
     @property
     def timestamp_round_trips(self) -> int:
         """How many requests for timestamps went out; each stands for all callers that waited at the time."""
@@ -140,6 +157,18 @@ class PdClient:
         leaders: list[metapb_pb2.Peer | None] = [peer if peer.id else None for peer in response.leaders]
         leaders += [None] * (len(response.region_metas) - len(leaders))
         return [RegionInfo(region, leader) for region, leader in zip(response.region_metas, leaders, strict=False)]
+
+    async def batch_scan_regions(
+        self, ranges: Sequence[tuple[bytes, bytes]], limit: int = 0, *, budget_s: float = SHORT_BUDGET_S
+    ) -> list[RegionInfo]:
+        """Regions of several ranges, which are in order and apart, each region once. Raises RpcError UNIMPLEMENTED at an old PD."""
+        request = pdpb_pb2.BatchScanRegionsRequest(limit=limit)
+        for start, end in ranges:
+            request.ranges.add(start_key=start, end_key=end)
+        response: pdpb_pb2.BatchScanRegionsResponse = await self._members.call(
+            "BatchScanRegions", request, budget_s=budget_s
+        )
+        return [info for info in map(_info, response.regions) if info is not None]
 
     async def ask_batch_split(self, region: metapb_pb2.Region, count: int) -> list[pdpb_pb2.SplitID]:
         """Ids for `count` new regions and their peers."""
@@ -224,6 +253,28 @@ class PdClient:
     async def get_gc_safe_point(self) -> int:
         """Versions older than this may be gone."""
         return int((await self._members.call("GetGCSafePoint", pdpb_pb2.GetGCSafePointRequest())).safe_point)
+
+    async def get_gc_state(self) -> pdpb_pb2.GCState:
+        """Both safe points and all barriers, of the keyspaces that are collected together."""
+        response: pdpb_pb2.GetGCStateResponse = await self._members.call(
+            "GetGCState", _of_all(pdpb_pb2.GetGCStateRequest())
+        )
+        return response.gc_state
+
+    async def advance_txn_safe_point(self, target: int) -> int:
+        """Let no transaction that began before `target` go on; returns how far that got, which barriers may lessen.
+
+        Raises PdError for a target that lies behind the one in force.
+        """
+        request = _of_all(pdpb_pb2.AdvanceTxnSafePointRequest(target=target))
+        response = await self._members.call("AdvanceTxnSafePoint", request, budget_s=CALL_BUDGET_S)
+        return int(response.new_txn_safe_point)
+
+    async def advance_gc_safe_point(self, target: int) -> int:
+        """Let the stores collect below `target`, when all older locks are resolved. Raises PdError above the txn safe point."""
+        request = _of_all(pdpb_pb2.AdvanceGCSafePointRequest(target=target))
+        response = await self._members.call("AdvanceGCSafePoint", request, budget_s=CALL_BUDGET_S)
+        return int(response.new_gc_safe_point)
 
     async def update_gc_safe_point(self, safe_point: int) -> int:
         """Raise the safe point; returns the one in force, which is larger when the new one would go back."""

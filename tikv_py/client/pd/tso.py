@@ -11,6 +11,7 @@ breaks the stream. Futures of a broken stream are asked again on the next one; e
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ from tikv_py.client.pd.members import FIRST_PAUSE_S, MAX_PAUSE_S, PdMembers
 
 MAX_BATCH = 10_000  # timestamps in one request; more wait for the next one
 MAX_COUNT = 100_000  # timestamps for one caller at once; PD's counter has room for 262,143 in a millisecond
+MAX_WAITING = 100_000  # callers without a timestamp; further ones are refused
+LOW_RESOLUTION_S = 2.0
 MAX_OUTSTANDING = 16  # requests without an answer; beyond that batches grow instead
 BUDGET_S = 10.0
 ANSWER_TIMEOUT_S = 3.0  # a stream that leaves a request unanswered for so long is given up
@@ -53,6 +56,7 @@ class TsoBatcher:
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.Timeout | None = None
         self._newest = 0
+        self._newest_at = -math.inf
         self._last_error = "no answer"
         self.requests_sent = 0
 
@@ -60,6 +64,8 @@ class TsoBatcher:
         """`count` new timestamps in a row, larger than every one handed out before. Raises TsoUnavailable, ValueError."""
         if not 0 < count <= MAX_COUNT:
             raise ValueError(f"{count} timestamps at once: between 1 and {MAX_COUNT} can be had")
+        if len(self._waiting) >= MAX_WAITING:
+            raise TsoUnavailable(f"{MAX_WAITING} callers wait for a timestamp already: {self._last_error}")
         waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Wish(count, waiter))
         self._work.set()
@@ -71,6 +77,15 @@ class TsoBatcher:
         except TimeoutError:
             raise TsoUnavailable(f"no timestamp from PD within {budget_s} s: {self._last_error}") from None
         return range(first, first + count)
+
+    async def low_resolution(self, max_age_s: float = LOW_RESOLUTION_S) -> int:
+        """A timestamp that was the newest at most `max_age_s` ago: any that came lately, else a new one. Raises TsoUnavailable.
+
+        Good for judging how old something is, never for reading or writing.
+        """
+        if asyncio.get_running_loop().time() - self._newest_at <= max_age_s:
+            return self._newest
+        return (await self.timestamps(1))[0]
 
     async def _run(self) -> None:
         pause = FIRST_PAUSE_S
@@ -164,7 +179,7 @@ class TsoBatcher:
         first = last - response.count + 1
         if first <= self._newest:
             raise RpcError(f"timestamp {first} of PD goes back behind {self._newest}: stream is broken")
-        self._newest = last
+        self._newest, self._newest_at = last, asyncio.get_running_loop().time()
         for wish in self._in_flight.popleft():
             if not wish.first.done():
                 wish.first.set_result(first)

@@ -1,9 +1,11 @@
 """The region cache: the pure map plus loading from PD.
 
 `locate_key` and its relatives take *user* keys and encode them by the cache's codec, so that one code serves raw and transactional
-data. Concurrent loads of one key are one call to PD. Reactions to region errors (`invalidate`, `on_epoch_not_match`,
-`switch_leader`) are here too, so that the sender does not know the map.
-Does not expire entries: a stale one is found out by the store it leads to.
+data. Concurrent loads of one key are one call to PD; the regions of many keys or ranges come by one call, too. Reactions to region
+errors (`invalidate`, `on_epoch_not_match`, `switch_leader`) are here, so that the sender does not know the map.
+
+A region is found out to be stale by the store it leads to. Besides that, one that nobody used for ten minutes is asked for again,
+and the number of regions is bounded. `refresh` asks PD for a leader in the background, while requests look for it themselves.
 """
 
 from __future__ import annotations
@@ -16,19 +18,31 @@ from core_py.runtime.tasks import TaskScope
 from protos.kvproto import metapb_pb2
 from tikv_py.client.pd.client import PdClient, RegionInfo
 from tikv_py.client.region.backoff import PD_RPC, REGION_MISS, Backoffer
-from tikv_py.client.region.regions import KeyCodec, Region, RegionMap, first_voter
+from tikv_py.client.region.regions import MAX_REGIONS, TTL_S, KeyCodec, Region, RegionMap
+from tikv_py.client.rpc.stats import RegionCacheStats
 
 SCAN_BATCH = 128
+MAX_RANGES = 128  # ranges in one question to PD; more are sampled, and the rest is found behind them
+MAX_REFRESHED = 1000
+REFRESH_EVERY_S = 0.5  # a region's leader is asked for in the background at most so often
 KeyRange = tuple[bytes, bytes]
 
 
 class RegionCache:
     """Where keys live, as far as this client knows."""
 
-    def __init__(self, pd: PdClient, scope: TaskScope, codec: KeyCodec) -> None:
+    def __init__(
+        self, pd: PdClient, scope: TaskScope, codec: KeyCodec, *, max_regions: int = MAX_REGIONS, ttl_s: float = TTL_S
+    ) -> None:
         self._pd, self._scope, self.codec = pd, scope, codec
-        self._map = RegionMap()
+        self._map = RegionMap(max_regions, ttl_s)
+        self.stats = RegionCacheStats()
         self._loading: dict[tuple[str, bytes, bytes], asyncio.Task[list[Region] | DbError]] = {}
+        self._has_batch_scan = True
+        self._refreshed_at: dict[int, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._map)
 
     # ---- finding ----
 
@@ -36,7 +50,7 @@ class RegionCache:
         """The region holding a user key."""
         physical = self.codec.encode(key)
         found = self._map.locate(physical)
-        if found is not None:
+        if found is not None and self._map.use(found, asyncio.get_running_loop().time()):
             return found
         return (await self._load("key", physical, b"", backoffer))[0]
 
@@ -44,14 +58,14 @@ class RegionCache:
         """The region holding the user keys just below `key` (empty = plus infinity)."""
         physical = self.codec.encode(key) if key else b""
         found = self._map.locate_end(physical)
-        if found is not None:
+        if found is not None and self._map.use(found, asyncio.get_running_loop().time()):
             return found
         return (await self._load("end", physical, b"", backoffer))[0]
 
     async def locate_id(self, region_id: int, backoffer: Backoffer) -> Region:
         """The region with an id."""
         found = self._map.get(region_id)
-        if found is not None:
+        if found is not None and self._map.use(found, asyncio.get_running_loop().time()):
             return found
         return (await self._load("id", region_id.to_bytes(8, "big"), b"", backoffer))[0]
 
@@ -76,17 +90,31 @@ class RegionCache:
         groups: list[tuple[Region, list[bytes]]] = []
         last: Region | None = None
         ordered = sorted(keys)
-        for key in ordered:
+        for number, key in enumerate(ordered):
             physical = self.codec.encode(key)
             if last is None or not last.contains(physical):
-                found = self._map.locate(physical)
-                if found is None:
-                    upper = self.codec.encode(ordered[-1]) + b"\0"
-                    found = (await self._load("range", physical, upper, backoffer))[0]
-                last = found
+                last = self._find(physical)
+                if last is None:
+                    last = await self._load_ranges(self._missing_points(ordered[number:]), backoffer)
                 groups.append((last, []))
             groups[-1][1].append(key)
         return groups
+
+    def _find(self, physical: bytes) -> Region | None:
+        found = self._map.locate(physical)
+        if found is not None and self._map.use(found, asyncio.get_running_loop().time()):
+            return found
+        return None
+
+    def _missing_points(self, ordered: Sequence[bytes]) -> list[KeyRange]:
+        """The first of the keys and a sample of the others whose regions are not known, as ranges of one key."""
+        points = [self.codec.encode(ordered[0])]
+        step = max(1, len(ordered) // (MAX_RANGES - 1))
+        for key in ordered[step::step]:
+            physical = self.codec.encode(key)
+            if physical != points[-1] and self._map.locate(physical) is None:
+                points.append(physical)
+        return [(point, point + b"\0") for point in points[:MAX_RANGES]]
 
     async def split_ranges_by_region(
         self, ranges: Sequence[KeyRange], backoffer: Backoffer
@@ -94,15 +122,15 @@ class RegionCache:
         """Cut ordered, non-overlapping user key ranges at region bounds. Whole ranges are passed on as they are."""
         groups: list[tuple[Region, list[KeyRange]]] = []
         last: Region | None = None
-        limit = self.codec.encode(ranges[-1][1]) if ranges and ranges[-1][1] else b""
-        for item in ranges:
+        for number, item in enumerate(ranges):
             start, end = item
             while True:
                 if last is None or (last.end and start >= last.end) or start < last.start:
                     physical = self.codec.encode(start) if start else b""
-                    last = self._map.locate(physical)
+                    last = self._find(physical)
                     if last is None:
-                        last = (await self._load("range", physical, limit, backoffer))[0]
+                        wanted = [(start, end), *ranges[number + 1 : number + MAX_RANGES]]
+                        last = await self._load_ranges([self._physical(one) for one in wanted], backoffer)
                     groups.append((last, []))
                 if not last.end or (end and end <= last.end):
                     groups[-1][1].append(item if item[0] is start else (start, end))
@@ -117,12 +145,35 @@ class RegionCache:
 
     # ---- loading ----
 
-    async def _load(self, kind: str, low: bytes, high: bytes, backoffer: Backoffer) -> list[Region]:
+    def _physical(self, wanted: KeyRange) -> KeyRange:
+        start, end = wanted
+        return self.codec.encode(start) if start else b"", self.codec.encode(end) if end else b""
+
+    def refresh(self, region: Region) -> None:
+        """Ask PD in the background who leads a region; PD is believed when it names a leader."""
+        now_s = asyncio.get_running_loop().time()
+        kind = ("key", region.start_key, b"")
+        if kind in self._loading or now_s - self._refreshed_at.get(region.id, -REFRESH_EVERY_S) < REFRESH_EVERY_S:
+            return
+        if len(self._refreshed_at) >= MAX_REFRESHED:
+            self._refreshed_at.clear()
+        self._refreshed_at[region.id] = now_s
+        self._loading[kind] = self._scope.spawn(self._load_once(*kind), name="refresh region")
+
+    async def _load_ranges(self, ranges: Sequence[KeyRange], backoffer: Backoffer) -> Region:
+        """Load regions of several physical ranges; returns the one at the start of the first."""
+        kind = "ranges" if len(ranges) > 1 and self._has_batch_scan else "range"
+        found = await self._load(kind, ranges[0][0], ranges[-1][1], backoffer, ranges)
+        return found[0]
+
+    async def _load(
+        self, kind: str, low: bytes, high: bytes, backoffer: Backoffer, ranges: Sequence[KeyRange] = ()
+    ) -> list[Region]:
         """Regions from PD; the first is the one asked for. Retries within the backoffer's budget."""
         while True:
             task = self._loading.get((kind, low, high))
             if task is None:
-                task = self._scope.spawn(self._load_once(kind, low, high), name="load region")
+                task = self._scope.spawn(self._load_once(kind, low, high, ranges), name="load region")
                 self._loading[kind, low, high] = task
             outcome = await asyncio.shield(task)
             if isinstance(outcome, PdError | RpcError):
@@ -134,14 +185,29 @@ class RegionCache:
             else:
                 return outcome
 
-    async def _load_once(self, kind: str, low: bytes, high: bytes) -> list[Region] | DbError:
+    async def _load_once(
+        self, kind: str, low: bytes, high: bytes, ranges: Sequence[KeyRange] = ()
+    ) -> list[Region] | DbError:
+        self.stats.loads[kind] += 1
         try:
-            infos = await self._ask(kind, low, high)
+            infos = await (self._ask_ranges(ranges) if kind == "ranges" else self._ask(kind, low, high))
         except DbError as error:
             return error
         finally:
             self._loading.pop((kind, low, high), None)
         return [self._take(info) for info in infos if info.region.peers]
+
+    async def _ask_ranges(self, ranges: Sequence[KeyRange]) -> list[RegionInfo]:
+        low = ranges[0][0]
+        try:
+            found = await self._pd.batch_scan_regions(ranges, SCAN_BATCH)
+        except RpcError as error:
+            if error.status != "UNIMPLEMENTED":
+                raise
+            self._has_batch_scan = False
+            return await self._ask("range", low, ranges[-1][1])
+        holds = bool(found) and found[0].region.start_key <= low
+        return found if holds else await self._ask("key", low, b"")
 
     async def _ask(self, kind: str, low: bytes, high: bytes) -> list[RegionInfo]:
         if kind == "range":
@@ -172,7 +238,12 @@ class RegionCache:
 
     def _take(self, info: RegionInfo) -> Region:
         region = Region.of(info.region, info.leader, self.codec)
-        if self._map.insert(region):
+        now_s = asyncio.get_running_loop().time()
+        known = self._map.get(region.id)
+        if info.leader is None and known is not None and known.same_epoch(region):
+            return known  # nothing new, and who leads is known better here
+        if self._map.insert(region, now_s, is_worn=bool(info.down_peers)):
+            self.stats.evictions += self._map.sweep(now_s)
             return region
         known = self._map.locate(region.start_key)
         return known if known is not None and known.same_epoch(region) else region
@@ -183,11 +254,12 @@ class RegionCache:
         """Take in a region learnt elsewhere (a split's answer)."""
         return self._take(RegionInfo(meta, leader))
 
-    def invalidate(self, region: Region) -> None:
-        """Forget this version of a region."""
+    def invalidate(self, region: Region, reason: str = "asked") -> None:
+        """Forget this version of a region; the reason is counted."""
         known = self._map.get(region.id)
         if known is not None and known.same_epoch(region):
             self._map.remove(region.id)
+            self.stats.invalidations[reason] += 1
 
     def on_epoch_not_match(self, region: Region, current: Sequence[metapb_pb2.Region]) -> bool:
         """Take in what a store says stands in the region's place; False when the store itself is behind."""
@@ -195,7 +267,7 @@ class RegionCache:
             epoch = meta.region_epoch
             if meta.id == region.id and (epoch.conf_ver < region.conf_ver or epoch.version < region.version):
                 return False
-        self.invalidate(region)
+        self.invalidate(region, "epoch_not_match")
         store_id = region.leader.store_id
         for meta in current:
             leader = next((peer for peer in meta.peers if peer.store_id == store_id), None)
@@ -207,20 +279,11 @@ class RegionCache:
         """Believe a store that names the leader; a peer this view does not have makes the view stale (False)."""
         for peer in region.meta.peers:
             if peer.id == leader.id and peer.store_id == leader.store_id:
-                self._map.set_leader(region, peer)
+                if self._map.set_leader(region, peer):
+                    self.stats.leader_switches += 1
                 return True
-        self.invalidate(region)
+        self.invalidate(region, "leader is no peer")
         return False
-
-    def next_peer(self, region: Region) -> metapb_pb2.Peer:
-        """Believe in the peer after the present leader, because that one did not answer as one."""
-        peers = [peer for peer in region.meta.peers if not peer.is_witness]
-        if not peers:
-            return first_voter(region.meta)
-        at = next((number for number, peer in enumerate(peers) if peer.id == region.leader.id), -1)
-        chosen = peers[(at + 1) % len(peers)]
-        self._map.set_leader(region, chosen)
-        return chosen
 
     def check_invariants(self) -> None:
         """For tests."""

@@ -7,6 +7,7 @@ Bounds are physical keys; `start` and `end` are the same bounds as user keys. Do
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -101,13 +102,31 @@ def first_voter(meta: metapb_pb2.Region) -> metapb_pb2.Peer:
     return meta.peers[0] if meta.peers else metapb_pb2.Peer()
 
 
-class RegionMap:
-    """Known regions."""
+TTL_S = 600.0
+"""A region that no request used for so long is asked for again at its next use."""
+TTL_JITTER_S = 60.0
+"""Lifetimes differ by up to so much, or all regions of a client would be loaded again at once."""
+MAX_REGIONS = 100_000
+SWEEP_COUNT = 16
+"""Entries looked at per `sweep`."""
 
-    def __init__(self) -> None:
+
+def _jitter_s(region_id: int) -> float:
+    """The same for one region always, and spread over all of them."""
+    return (region_id * 2_654_435_761 & 0xFFFFFFFF) / 2**32 * TTL_JITTER_S
+
+
+class RegionMap:
+    """Known regions. Entries that nobody uses expire, and of too many the longest unused go; the time is the caller's."""
+
+    def __init__(self, max_regions: int = MAX_REGIONS, ttl_s: float = TTL_S) -> None:
+        self._max, self._ttl_s = max_regions, ttl_s
         self._starts: list[bytes] = []
         self._sorted: list[Region] = []
         self._by_id: dict[int, Region] = {}
+        self._expires: dict[int, float] = {}
+        self._worn: set[int] = set()  # regions that expire although they are used
+        self._swept_to = 0
 
     def __len__(self) -> int:
         return len(self._sorted)
@@ -123,6 +142,18 @@ class RegionMap:
             return None
         region = self._sorted[at]
         return region if not region.end_key or key < region.end_key else None
+
+    def use(self, region: Region, now_s: float) -> bool:
+        """Whether a known region may still be used; using it lengthens its life. An expired one is forgotten."""
+        expires = self._expires.get(region.id, 0.0)
+        if expires - now_s >= self._ttl_s:
+            return True  # used a short time ago: the usual case
+        if expires <= now_s:
+            self.remove(region.id)
+            return False
+        if region.id not in self._worn:
+            self._expires[region.id] = now_s + self._ttl_s + _jitter_s(region.id)
+        return True
 
     def locate_end(self, key: bytes) -> Region | None:
         """The region holding the keys just below a physical key; empty means plus infinity."""
@@ -142,8 +173,11 @@ class RegionMap:
         high = bisect_left(self._starts, end) if end else len(self._sorted)
         return low, max(low, high)
 
-    def insert(self, region: Region) -> bool:
-        """Take a view in, replacing older ones that it overlaps; False (and no change) when a newer one is known."""
+    def insert(self, region: Region, now_s: float = 0.0, *, is_worn: bool = False) -> bool:
+        """Take a view in, replacing older ones that it overlaps; False (and no change) when a newer one is known.
+
+        A worn region (one with peers that are down) expires even if it is used, because its view will change.
+        """
         known = self._by_id.get(region.id)
         if known is not None and (known.version > region.version or known.conf_ver > region.conf_ver):
             return False
@@ -154,15 +188,41 @@ class RegionMap:
             self.remove(known.id)
             low, high = self._overlapping(region.start_key, region.end_key)
         for other in self._sorted[low:high]:
-            del self._by_id[other.id]
+            self._drop(other.id)
         self._sorted[low:high] = [region]
         self._starts[low:high] = [region.start_key]
         self._by_id[region.id] = region
+        self._expires[region.id] = now_s + self._ttl_s + _jitter_s(region.id)
+        if is_worn:
+            self._worn.add(region.id)
         return True
+
+    def _drop(self, region_id: int) -> Region | None:
+        self._expires.pop(region_id, None)
+        self._worn.discard(region_id)
+        return self._by_id.pop(region_id, None)
+
+    def sweep(self, now_s: float) -> int:
+        """Forget some expired regions, and the longest unused when there are too many; returns how many."""
+        before = len(self._sorted)
+        for _ in range(min(SWEEP_COUNT, before)):
+            self._swept_to = self._swept_to % len(self._sorted) if self._sorted else 0
+            region_id = self._sorted[self._swept_to].id
+            if self._expires[region_id] <= now_s:
+                self.remove(region_id)
+                if not self._sorted:
+                    break
+            else:
+                self._swept_to += 1
+        if len(self._sorted) > self._max:
+            surplus = len(self._sorted) - self._max + self._max // 100
+            for region_id in heapq.nsmallest(surplus, self._expires, key=self._expires.__getitem__):
+                self.remove(region_id)
+        return before - len(self._sorted)
 
     def remove(self, region_id: int) -> None:
         """Forget a region."""
-        region = self._by_id.pop(region_id, None)
+        region = self._drop(region_id)
         if region is not None:
             at = bisect_left(self._starts, region.start_key)
             del self._starts[at], self._sorted[at]
@@ -180,5 +240,7 @@ class RegionMap:
         """For tests."""
         invariant(self._starts == [r.start_key for r in self._sorted], "starts are those of the regions")
         invariant({r.id: r for r in self._sorted} == self._by_id, "both indexes hold the same regions")
+        invariant(self._expires.keys() == self._by_id.keys(), "every region expires")
+        invariant(self._worn <= self._by_id.keys(), "only known regions are worn")
         for left, right in zip(self._sorted, self._sorted[1:], strict=False):
             invariant(left.end_key and left.end_key <= right.start_key, f"{left} and {right} overlap")

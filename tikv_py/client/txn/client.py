@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import random as random_module
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ from core_py.errors import DbError, RetryClass
 from core_py.ports import Clock, Random, Transport
 from core_py.runtime.tasks import TaskScope
 from protos.kvproto import coprocessor_pb2, kvrpcpb_pb2, metapb_pb2
-from tikv_py.client.errors import RawError, UndeterminedError, from_key_error
+from tikv_py.client.errors import RawError, from_key_error
 from tikv_py.client.pd.client import PdClient
 from tikv_py.client.region import backoff as kinds
 from tikv_py.client.region.backoff import Backoffer
@@ -30,14 +31,20 @@ from tikv_py.client.region.cache import RegionCache
 from tikv_py.client.region.regions import TXN_KEYS, Region
 from tikv_py.client.region.sender import READ_TIMEOUT_S, RegionRequestSender, with_region_retries
 from tikv_py.client.region.store import StoreCache
-from tikv_py.client.txn.context import READ_BUDGET_MS, ClientContext
+from tikv_py.client.txn.context import ClientContext
+from tikv_py.client.txn.gc import GarbageCollector
+from tikv_py.client.txn.latches import LocalLatches
 from tikv_py.client.txn.lock_resolver import LockResolver
-from tikv_py.client.txn.snapshot import Snapshot
+from tikv_py.client.txn.safe_point import TxnSafePoint
+from tikv_py.client.txn.snapshot import Snapshot, within
 from tikv_py.client.txn.transaction import Transaction, TxnOptions
 
 T = TypeVar("T")
 CLOSE_GRACE_S = 5.0  # secondaries still being committed at `close` get so long; readers resolve the rest
 SPLIT_BUDGET_MS = 20_000
+RETRY_BUDGET_MS = 20_000  # pauses between the runs of one `run_in_transaction`
+DEFAULTS = TxnOptions()
+GC_BUDGET_MS = 100_000
 
 
 class Beginning:
@@ -65,18 +72,37 @@ class TxnClient:
     """See the module's text."""
 
     def __init__(
-        self, pd: PdClient, transport: Transport, clock: Clock, random: Random, *, streams_per_store: int = 1
+        self,
+        pd: PdClient,
+        transport: Transport,
+        clock: Clock,
+        random: Random,
+        *,
+        streams_per_store: int = 1,
+        defaults: TxnOptions = DEFAULTS,
+        local_latches: int = 0,
     ) -> None:
-        self.pd, self._clock, self._random = pd, clock, random
+        """`defaults` is how transactions begin; `local_latches` (0 = none) is the number of slots of `LocalLatches`."""
+        self.pd, self._clock, self._random, self.defaults = pd, clock, random, defaults
         self._scope = TaskScope("txn client")  # connections and region loads
         self._background = TaskScope("txn client background")  # secondaries, rollbacks
         self._heart_beats = TaskScope("txn client heart beats")
         self.region_cache = RegionCache(pd, self._scope, TXN_KEYS)
         self.stores = StoreCache(pd, transport, clock, self._scope, streams_per_store=streams_per_store)
         self.sender = RegionRequestSender(self.region_cache, self.stores, random, pd.cluster_id)
-        self.lock_resolver = LockResolver(pd, self.region_cache, self.sender)
+        self.lock_resolver = LockResolver(pd, self.region_cache, self.sender, clock, self._background)
+        self._safe_point = TxnSafePoint(pd, clock, self._scope)
         self._context = ClientContext(
-            pd, self.region_cache, self.sender, self.lock_resolver, self._background, self._heart_beats, clock, random
+            pd,
+            self.region_cache,
+            self.sender,
+            self.lock_resolver,
+            self._background,
+            self._heart_beats,
+            clock,
+            random,
+            self._safe_point,
+            LocalLatches(local_latches) if local_latches else None,
         )
 
     @classmethod
@@ -88,11 +114,21 @@ class TxnClient:
         clock: Clock,
         random: Random | None = None,
         streams_per_store: int = 1,
+        defaults: TxnOptions = DEFAULTS,
+        local_latches: int = 0,
     ) -> TxnClient:
         """Find PD and make a client. Raises PdUnavailable."""
         pd = await PdClient.open(transport, pd_endpoints, clock)
         chosen = random or random_module.Random(pd.cluster_id)
-        return cls(pd, transport, clock, chosen, streams_per_store=streams_per_store)
+        return cls(
+            pd,
+            transport,
+            clock,
+            chosen,
+            streams_per_store=streams_per_store,
+            defaults=defaults,
+            local_latches=local_latches,
+        )
 
     async def __aenter__(self) -> TxnClient:
         return self
@@ -126,13 +162,24 @@ class TxnClient:
     def begin(
         self,
         *,
-        pessimistic: bool = False,
+        pessimistic: bool | None = None,
         start_ts: int | None = None,
-        try_one_pc: bool = False,
-        use_async_commit: bool = False,
+        try_one_pc: bool | None = None,
+        use_async_commit: bool | None = None,
+        causal_only: bool | None = None,
     ) -> Beginning:
-        """Start a transaction now, or at a given timestamp: `txn = await begin()` or `async with begin() as txn`."""
-        return Beginning(self._begin(start_ts, TxnOptions(pessimistic, try_one_pc, use_async_commit)))
+        """Start a transaction now, or at a given timestamp: `txn = await begin()` or `async with begin() as txn`.
+
+        For the options see `TxnOptions`; None = as the client's `defaults` say.
+        """
+        chosen = {
+            "pessimistic": pessimistic,
+            "try_one_pc": try_one_pc,
+            "use_async_commit": use_async_commit,
+            "causal_only": causal_only,
+        }
+        given = {name: value for name, value in chosen.items() if value is not None}
+        return Beginning(self._begin(start_ts, replace(self.defaults, **given) if given else self.defaults))
 
     async def _begin(self, start_ts: int | None, options: TxnOptions) -> Transaction:
         begun_at = self._clock.monotonic()
@@ -148,20 +195,30 @@ class TxnClient:
         return Snapshot(self._context, ts, replica_read=replica_read, stale_read=stale_read)
 
     async def run_in_transaction(
-        self, work: Callable[[Transaction], Awaitable[T]], *, retries: int = 10, pessimistic: bool = False
+        self,
+        work: Callable[[Transaction], Awaitable[T]],
+        *,
+        retries: int = 10,
+        pessimistic: bool | None = None,
+        timeout_s: float | None = None,
     ) -> T:
         """Run `work` in a transaction and commit; again from the start after conflicts, at most `retries` times.
 
-        `work` must be repeatable. An undetermined commit is raised, never repeated.
+        `work` must be repeatable. What is repeated: failures of the class RESTART_TXN (WriteConflictError, DeadlockError,
+        TxnAborted, TxnRetryable), after a pause that grows and varies. Anything else is raised, an undetermined commit too.
+        `timeout_s` bounds the whole (OperationTimeout).
         """
-        backoffer = self.new_backoffer(READ_BUDGET_MS)
+        return await within(timeout_s, "transaction", partial(self._run_in_transaction, work, retries, pessimistic))
+
+    async def _run_in_transaction(
+        self, work: Callable[[Transaction], Awaitable[T]], retries: int, pessimistic: bool | None
+    ) -> T:
+        backoffer = self.new_backoffer(RETRY_BUDGET_MS)
         while True:
             txn = await self.begin(pessimistic=pessimistic)
             try:
                 async with txn:
                     return await work(txn)
-            except UndeterminedError:
-                raise
             except DbError as error:
                 if error.retry is not RetryClass.RESTART_TXN or not retries:
                     raise
@@ -181,11 +238,27 @@ class TxnClient:
         backoffer: Backoffer,
         timeout_s: float = READ_TIMEOUT_S,
     ) -> coprocessor_pb2.Response:
-        """Run a plan on one region. Raises RegionStale (split the ranges again); `locked` and `other_error` are the caller's."""
+        """Run a plan on one region; `locked` and `other_error` are the caller's.
+
+        Raises RegionStale (split the ranges again), GcTooEarly.
+        """
+        self._safe_point.check(request.start_ts)
         response: coprocessor_pb2.Response = await self.sender.send(
             region, "Coprocessor", request, backoffer=backoffer, timeout_s=timeout_s
         )
         return response
+
+    async def gc(self, safe_point: int) -> int:
+        """Have the stores drop versions that only reads before `safe_point`, a timestamp, need; returns how far PD lets them.
+
+        Ends all transactions that began before it. Raises SafePointInFuture, LocksRemain, PdError for one behind the safe point in
+        force, BudgetExhausted classes.
+        """
+        backoffer = self.new_backoffer(GC_BUDGET_MS)
+        collector = GarbageCollector(self.pd, self.region_cache, self.sender, self.lock_resolver, backoffer)
+        reached = await collector.run(safe_point)
+        self._safe_point.note(reached)
+        return reached
 
     async def split_region(self, keys: Sequence[bytes]) -> list[metapb_pb2.Region]:
         """Split regions at user keys; returns the regions that came of it."""

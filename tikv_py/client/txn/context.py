@@ -10,7 +10,9 @@ from tikv_py.client.pd.client import PdClient
 from tikv_py.client.region.backoff import Backoffer
 from tikv_py.client.region.cache import RegionCache
 from tikv_py.client.region.sender import RegionRequestSender
+from tikv_py.client.txn.latches import LocalLatches
 from tikv_py.client.txn.lock_resolver import LockResolver
+from tikv_py.client.txn.safe_point import TxnSafePoint
 
 READ_BUDGET_MS = 20_000
 PREWRITE_BUDGET_MS = 40_000
@@ -30,6 +32,8 @@ class ClientContext:
     heart_beats: TaskScope
     clock: Clock
     random: Random
+    safe_point: TxnSafePoint
+    latches: LocalLatches | None = None
 
     def new_backoffer(self, budget_ms: int) -> Backoffer:
         """A budget for one operation."""

@@ -27,10 +27,11 @@ class BufferedOp(enum.Enum):
 
 
 class Entry(NamedTuple):
-    """A buffered write."""
+    """A buffered write. `existed` is what its writer knows about the committed key it replaces; None = nothing."""
 
     op: BufferedOp
     value: bytes = b""
+    existed: bool | None = None
 
     @property
     def is_live(self) -> bool:
@@ -58,11 +59,12 @@ class MemBuffer:
         """The buffered write of a key."""
         return self._entries.get(key)
 
-    def put(self, key: bytes, value: bytes) -> None:
-        """Set a key. Raises EntryTooLarge, TxnTooLarge."""
+    def put(self, key: bytes, value: bytes, existed: bool | None = None) -> None:
+        """Set a key. `existed` = whether it has a committed value, where that is known. Raises EntryTooLarge, TxnTooLarge."""
         known = self._entries.get(key)
         kept = known is not None and known.op in (BufferedOp.INSERT, BufferedOp.CHECK_NOT_EXISTS)
-        self._set(key, Entry(BufferedOp.INSERT if kept else BufferedOp.PUT, value))
+        op = BufferedOp.INSERT if kept else BufferedOp.PUT
+        self._set(key, Entry(op, value, existed if known is None else known.existed))
 
     def insert(self, key: bytes, value: bytes) -> None:
         """Set a key that must not exist; the store checks it at prewrite. Raises KeyExistsError when buffered already."""
@@ -70,13 +72,17 @@ class MemBuffer:
         if known is not None and known.is_live:
             raise KeyExistsError(key)
         deleted = known is not None and known.op is BufferedOp.DELETE
-        self._set(key, Entry(BufferedOp.PUT if deleted else BufferedOp.INSERT, value))
+        if known is not None and deleted:
+            self._set(key, Entry(BufferedOp.PUT, value, known.existed))
+        else:
+            self._set(key, Entry(BufferedOp.INSERT, value, existed=False))
 
-    def delete(self, key: bytes) -> None:
-        """Remove a key."""
+    def delete(self, key: bytes, existed: bool | None = None) -> None:
+        """Remove a key. `existed` = whether it has a committed value, where that is known."""
         known = self._entries.get(key)
         inserted = known is not None and known.op in (BufferedOp.INSERT, BufferedOp.CHECK_NOT_EXISTS)
-        self._set(key, Entry(BufferedOp.CHECK_NOT_EXISTS if inserted else BufferedOp.DELETE))
+        op = BufferedOp.CHECK_NOT_EXISTS if inserted else BufferedOp.DELETE
+        self._set(key, Entry(op, b"", existed if known is None else known.existed))
 
     def _set(self, key: bytes, entry: Entry) -> None:
         added = len(key) + len(entry.value)

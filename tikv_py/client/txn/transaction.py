@@ -4,35 +4,56 @@
         value = await txn.get(b"k")
         txn.put(b"k", b"v")
 
-Invariants: nothing reaches a store before `commit` but pessimistic locks; after `commit` or `rollback` every call raises TxnClosed.
-Not for use by two tasks at once. Savepoints and failed statements: `checkpoint` and `rollback_to` take buffered writes back;
-pessimistic locks stay until the end, as in MySQL.
+Keys and values are bytes; a key is a user key, of at most 4 KiB or so, a value is whatever the application makes of it.
+Timestamps are PD's (milliseconds << 18 | counter). Timeouts of calls are seconds (`timeout_s`), waits for locks milliseconds
+(`wait_ms`).
+
+Invariants: nothing reaches a store before `commit` but pessimistic locks; after `commit` or `rollback` every call raises
+TxnClosed. A commit that is cancelled is settled in the background (see `committer`). Not for use by two tasks at once.
+Savepoints and failed statements: `checkpoint` and `rollback_to` take buffered writes back; pessimistic locks stay until the
+end, as in MySQL.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from tikv_py.client.errors import TxnClosed, UndeterminedError
+from tikv_py.client.errors import GcTooEarly, TxnClosed, WriteConflictError
+from tikv_py.client.region import backoff as kinds
 from tikv_py.client.txn.committer import CommitPlan, TwoPhaseCommitter
 from tikv_py.client.txn.context import ClientContext
 from tikv_py.client.txn.heartbeat import HeartBeat
 from tikv_py.client.txn.membuffer import BufferedOp, MemBuffer
 from tikv_py.client.txn.mutations import choose_primary, collect
 from tikv_py.client.txn.pessimistic import DEFAULT_WAIT_MS, LockCall, PessimisticLocks
-from tikv_py.client.txn.snapshot import SCAN_BATCH, Pair, Snapshot
+from tikv_py.client.txn.snapshot import SCAN_BATCH, Pair, Snapshot, within
 
 SCAN_SLACK = 16  # rows read beyond a limit, because buffered deletions may hide some
+LOCK_NOW_BUDGET_MS = 60_000  # pauses between attempts to lock keys that others commit all the time
 
 
 @dataclass(frozen=True, slots=True)
 class TxnOptions:
-    """How a transaction behaves; 1PC and async commit are asked for only when set, and only if the store agrees."""
+    """How a transaction behaves.
+
+    `try_one_pc` and `use_async_commit` allow one-phase and async commit where the transaction is small enough and the stores agree.
+    `causal_only` saves them a timestamp: who begins later and has not heard of this commit may then miss it for a moment.
+    """
 
     pessimistic: bool = False
-    try_one_pc: bool = False
-    use_async_commit: bool = False
+    try_one_pc: bool = True
+    use_async_commit: bool = True
+    causal_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LockedValue:
+    """What `lock_key` found: the newest committed value, and the commit (timestamp) that the statement did not know of, or 0."""
+
+    value: bytes | None
+    conflict_ts: int
 
 
 class Transaction:
@@ -85,19 +106,20 @@ class Transaction:
 
     # ---- reading ----
 
-    async def get(self, key: bytes) -> bytes | None:
-        """The value this transaction sees."""
+    async def get(self, key: bytes, *, timeout_s: float | None = None) -> bytes | None:
+        """The value this transaction sees, None when there is none. Raises BudgetExhausted classes, OperationTimeout."""
         self._check_open()
         entry = self.buffer.get(key)
         if entry is not None:
             return entry.value if entry.is_live else None
-        return await self.snapshot.get(key)
+        return await self.snapshot.get(key, timeout_s=timeout_s)
 
-    async def batch_get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """The values of those keys that have one."""
+    async def batch_get(self, keys: Sequence[bytes], *, timeout_s: float | None = None) -> dict[bytes, bytes]:
+        """The values of those keys that have one. Raises as `get`."""
         self._check_open()
         buffered = {key: self.buffer.get(key) for key in keys}
-        found = await self.snapshot.batch_get([key for key, entry in buffered.items() if entry is None])
+        missing = [key for key, entry in buffered.items() if entry is None]
+        found = await self.snapshot.batch_get(missing, timeout_s=timeout_s)
         for key, entry in buffered.items():
             if entry is not None and entry.is_live:
                 found[key] = entry.value
@@ -150,20 +172,24 @@ class Transaction:
 
     # ---- writing ----
 
-    def put(self, key: bytes, value: bytes) -> None:
-        """Set a key."""
+    def put(self, key: bytes, value: bytes, *, existed: bool | None = None) -> None:
+        """Set a key. Raises EntryTooLarge, TxnTooLarge, TxnClosed.
+
+        `existed` asserts whether the key has a committed value; stores refuse the commit (AssertionFailedError) where they see
+        that it is otherwise. None asserts nothing.
+        """
         self._check_open()
-        self.buffer.put(key, value)
+        self.buffer.put(key, value, existed)
 
     def insert(self, key: bytes, value: bytes) -> None:
         """Set a key that must not exist: checked when it is locked, else at commit. Raises KeyExistsError (buffered)."""
         self._check_open()
         self.buffer.insert(key, value)
 
-    def delete(self, key: bytes) -> None:
-        """Remove a key."""
+    def delete(self, key: bytes, *, existed: bool | None = None) -> None:
+        """Remove a key. For `existed` see `put`."""
         self._check_open()
-        self.buffer.delete(key)
+        self.buffer.delete(key, existed)
 
     def checkpoint(self) -> int:
         """A mark for `rollback_to`."""
@@ -174,48 +200,109 @@ class Transaction:
         self._check_open()
         self.buffer.rollback_to(mark)
 
+    # ---- locking ----
+
     async def lock_keys(
         self,
         keys: Sequence[bytes],
         *,
         for_update_ts: int | None = None,
         return_values: bool = False,
-        wait_ms: int = DEFAULT_WAIT_MS,
+        wait_ms: int | None = DEFAULT_WAIT_MS,
         not_exists: Collection[bytes] = (),
+        only_if_exists: bool = False,
     ) -> dict[bytes, bytes | None]:
-        """Lock keys of a pessimistic transaction at `for_update_ts` (None = now); `wait_ms` 0 = NOWAIT.
+        """Lock keys of a pessimistic transaction; returns the newest committed values when `return_values`.
 
-        Returns the newest committed values when `return_values`. Keys in `not_exists` must have none. Raises WriteConflictError
-        (run the statement again at a newer timestamp), KeyExistsError, DeadlockError, LockWaitTimeout, LockNotFree.
+        With a `for_update_ts` a commit after it raises WriteConflictError: run the statement that read at it again, at a newer
+        timestamp. Without one the keys are locked as they are now. `wait_ms`: 0 = NOWAIT (LockNotFree), None = no limit, else
+        LockWaitTimeout. Keys in `not_exists` must have no value (KeyExistsError). `only_if_exists` locks only keys with a
+        value. Raises DeadlockError too.
         """
+        self._check_lockable()
+        inserted = {key for key in keys if (entry := self.buffer.get(key)) and entry.op is BufferedOp.INSERT}
+        call = LockCall(
+            for_update_ts or 0,
+            return_values or only_if_exists,
+            wait_ms,
+            inserted.union(not_exists),
+            only_if_exists,
+            force=for_update_ts is None and not only_if_exists and not inserted and not not_exists,
+        )
+        if for_update_ts is None:
+            await self._lock_now(keys, call)
+        else:
+            await self._locks.lock(keys, call)
+        return call.values if return_values or only_if_exists else {}
+
+    async def lock_key(
+        self, key: bytes, *, for_update_ts: int | None = None, wait_ms: int | None = DEFAULT_WAIT_MS
+    ) -> LockedValue:
+        """Lock one key in spite of commits after `for_update_ts` (None = now) and say which: for statements on single hot keys.
+
+        With a `conflict_ts` in the answer, what the statement read at `for_update_ts` is out of date; `value` is not, and the
+        key is locked already when the statement runs again. Raises as `lock_keys`.
+        """
+        self._check_lockable()
+        call = LockCall(for_update_ts or 0, return_values=True, wait_ms=wait_ms, force=True)
+        if for_update_ts is None:
+            await self._lock_now([key], call)
+        else:
+            try:
+                await self._locks.lock([key], call)
+            except WriteConflictError as error:  # a store that does not force locks: lock again, after the commit
+                call.conflict_ts = error.conflict_commit_ts
+                await self._lock_now([key], call)
+        return LockedValue(call.values[key], call.conflict_ts)
+
+    def _check_lockable(self) -> None:
         self._check_open()
         if not self.pessimistic:
-            raise ValueError("lock_keys needs a pessimistic transaction")
-        if for_update_ts is None:
-            for_update_ts = await self._context.pd.timestamp()
-        inserted = {key for key in keys if (entry := self.buffer.get(key)) and entry.op is BufferedOp.INSERT}
-        not_exists = inserted.union(not_exists)
-        return await self._locks.lock(keys, LockCall(for_update_ts, return_values, wait_ms, not_exists))
+            raise ValueError("locking keys needs a pessimistic transaction")
+
+    async def _lock_now(self, keys: Sequence[bytes], call: LockCall) -> None:
+        """Lock at the present time, whenever that is: a commit that slips in between moves it."""
+        backoffer = self._context.new_backoffer(LOCK_NOW_BUDGET_MS)
+        clock = self._context.clock
+        call.begun_at = clock.monotonic()
+        while True:
+            call.for_update_ts = await self._context.pd.timestamp()
+            try:
+                await self._locks.lock(keys, call)
+                return
+            except WriteConflictError as error:
+                if call.wait_ms and call.left_ms(clock.monotonic()) <= 0:
+                    raise
+                await backoffer.backoff(kinds.TXN_LOCK_FAST, error)
 
     # ---- ending ----
 
-    async def commit(self, before_commit: Callable[[], Awaitable[None]] | None = None) -> int:
+    async def commit(
+        self,
+        before_commit: Callable[[], Awaitable[None]] | None = None,
+        *,
+        max_commit_ts: int = 0,
+        timeout_s: float | None = None,
+    ) -> int:
         """Commit; returns the commit timestamp, 0 when nothing was written.
 
         `before_commit` runs when all locks are in place and the commit timestamp is taken; what it raises is raised here after
-        all was rolled back (see `committer`).
+        all was rolled back. With `max_commit_ts` (0 = none), up to which its verdict holds, it may run before, see `committer`.
 
         Raises WriteConflictError, KeyExistsError, TxnAborted, UndeterminedError and others; the transaction is over either way.
+        After `timeout_s` seconds raises OperationTimeout: the outcome is then decided in the background, as after a cancellation.
         """
         self._check_open()
         self._closed = True
         held = self._locks.held
-        mutations = collect(self.buffer, held.keys())
+        mutations = collect(self.buffer, held.keys(), self._locks.forced)
         if not mutations:
+            self._locks.release_doubtful()
             return 0
         if not len(self.buffer):
             self._locks.release_all()
             return 0
+        await self._check_safe_point()
         plan = CommitPlan(
             start_ts=self.start_ts,
             primary=choose_primary(mutations, self._locks.primary),
@@ -225,15 +312,35 @@ class Transaction:
             for_update_ts=max(self._locks.for_update_ts, self.start_ts) if self.pessimistic else 0,
             try_one_pc=self.options.try_one_pc,
             use_async_commit=self.options.use_async_commit,
+            causal_only=self.options.causal_only,
             before_commit=before_commit,
+            max_commit_ts=max_commit_ts,
         )
-        heart_beat = self._locks.heart_beat or HeartBeat(self._context, plan.primary, self.start_ts, self._begun_at)
-        try:
-            self.commit_ts = await TwoPhaseCommitter(self._context, plan, heart_beat).execute()
-        except UndeterminedError:
-            self._locks.stop()
-            raise
+        self.commit_ts = await within(timeout_s, "commit", partial(self._execute, plan))
         return self.commit_ts
+
+    async def _execute(self, plan: CommitPlan) -> int:
+        latches = self._context.latches
+        keys = [] if latches is None or plan.pessimistic else [mutation.key for mutation in plan.mutations]
+        taken = await latches.acquire(keys, plan.start_ts) if latches is not None and keys else []
+        commit_ts = 0
+        try:
+            heart_beat = self._locks.heart_beat or HeartBeat(self._context, plan.primary, self.start_ts, self._begun_at)
+            commit_ts = await TwoPhaseCommitter(self._context, plan, heart_beat).execute()
+        finally:
+            if latches is not None:
+                latches.release(taken, keys, commit_ts)
+            self._locks.release_doubtful()
+            self._locks.stop()
+        return commit_ts
+
+    async def _check_safe_point(self) -> None:
+        """Raise GcTooEarly, and give locks back, when the transaction has outlived the GC life time."""
+        try:
+            self._context.safe_point.check(self.start_ts)
+        except GcTooEarly:
+            await self.rollback()
+            raise
 
     async def rollback(self) -> None:
         """Forget the writes and give locks back (in the background). Allowed after the end."""

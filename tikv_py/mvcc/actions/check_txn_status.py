@@ -10,7 +10,7 @@ from tikv_py.mvcc import keys
 from tikv_py.mvcc.actions.cleanup import is_expired, rollback_lock, write_rollback
 from tikv_py.mvcc.errors import PrimaryMismatch, TxnNotFound
 from tikv_py.mvcc.lock import Lock
-from tikv_py.mvcc.reader import MvccReader
+from tikv_py.mvcc.reader import CommitRecord, MvccReader
 from tikv_py.mvcc.txn import MvccTxn
 
 
@@ -57,20 +57,25 @@ def check_txn_status(txn: MvccTxn, reader: MvccReader, request: TxnStatusRequest
             if not lock.is_pessimistic or request.resolving_pessimistic_lock:
                 raise PrimaryMismatch(request.primary, lock)
             txn.unlock(key)  # a stale lock of a transaction whose primary moved; go on as if it were not there
-            return _without_lock(txn, reader, request, key)
+            return _without_lock(txn, reader, request, key, None)
         return _with_lock(txn, reader, request, key, lock)
-    return _without_lock(txn, reader, request, key)
+    return _without_lock(txn, reader, request, key, lock)
 
 
 def _with_lock(txn: MvccTxn, reader: MvccReader, request: TxnStatusRequest, key: bytes, lock: Lock) -> TxnStatus:
     if lock.use_async_commit and not request.force_sync_commit:
         return TxnStatus(StatusAction.NO_ACTION, lock)
+    if lock.is_pessimistic and lock.locked_with_conflict:
+        record = reader.commit_record(key, request.lock_ts)
+        if record is not None:  # a late lock request took it after the transaction had ended
+            txn.unlock(key)
+            return _ended(record)
     if is_expired(lock, request.current_ts):
         if lock.is_pessimistic and request.resolving_pessimistic_lock:
             txn.unlock(key)
             return TxnStatus(StatusAction.TTL_EXPIRE_PESSIMISTIC_ROLLBACK)
-        rollback_lock(txn, reader, key, lock, is_primary_of_pessimistic=lock.is_pessimistic_txn)
-        return TxnStatus(StatusAction.TTL_EXPIRE_ROLLBACK)
+        ended = rollback_lock(txn, reader, key, lock)
+        return TxnStatus(StatusAction.TTL_EXPIRE_ROLLBACK) if ended is None else _ended(ended)
     pushed = request.caller_start_ts == TS_MAX
     if lock.min_commit_ts and request.caller_start_ts != TS_MAX and lock.min_commit_ts <= request.caller_start_ts:
         lock = replace(lock, min_commit_ts=max(request.caller_start_ts + 1, request.current_ts))
@@ -80,13 +85,19 @@ def _with_lock(txn: MvccTxn, reader: MvccReader, request: TxnStatusRequest, key:
     return TxnStatus(StatusAction.MIN_COMMIT_TS_PUSHED if pushed else StatusAction.NO_ACTION, lock)
 
 
-def _without_lock(txn: MvccTxn, reader: MvccReader, request: TxnStatusRequest, key: bytes) -> TxnStatus:
-    record = reader.commit_record(key, request.lock_ts)
-    if record is not None:
-        return TxnStatus(StatusAction.NO_ACTION, commit_ts=record.commit_ts if record.committed else 0)
+def _without_lock(
+    txn: MvccTxn, reader: MvccReader, request: TxnStatusRequest, key: bytes, foreign: Lock | None
+) -> TxnStatus:
+    record = reader.commit_record_or_overlap(key, request.lock_ts)
+    if isinstance(record, CommitRecord):
+        return _ended(record)
     if not request.rollback_if_not_exist:
         raise TxnNotFound(request.primary, request.lock_ts)
     if request.resolving_pessimistic_lock:
         return TxnStatus(StatusAction.LOCK_NOT_EXIST_DO_NOTHING)
-    write_rollback(txn, reader, key, protected=True)
+    write_rollback(txn, reader, key, record, protected=True, collapse=False, foreign_lock=foreign)
     return TxnStatus(StatusAction.LOCK_NOT_EXIST_ROLLBACK)
+
+
+def _ended(record: CommitRecord) -> TxnStatus:
+    return TxnStatus(StatusAction.NO_ACTION, commit_ts=record.commit_ts if record.committed else 0)

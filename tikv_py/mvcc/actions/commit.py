@@ -28,6 +28,6 @@ def commit(txn: MvccTxn, reader: MvccReader, user_key: bytes, commit_ts: int) ->
     if not lock.is_pessimistic:
         write = committed_write(lock)
         if commit_ts in lock.rollback_ts:
-            write = replace(write, has_overlapped_rollback=True, gc_fence=0)
+            write = replace(write, has_overlapped_rollback=True)
         txn.put_write(key, commit_ts, write)
     txn.unlock(key)

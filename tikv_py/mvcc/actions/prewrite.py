@@ -1,9 +1,12 @@
 """The first phase of a commit on one key: check, then lock (Percolator, section 2.2; pessimistic variants as in TiKV).
 
 Optimistic: no newer commit and no foreign lock may be there. Pessimistic: the key was locked before, so only that lock is
-checked; if it
-got lost in the meantime it is re-taken when nothing newer was written. Duplicate requests succeed: messages may arrive twice.
-This store declines async commit and one-phase commit by answering min_commit_ts 0, the protocol's way to say "use two phases".
+checked; if it got lost in the meantime it is taken again when nothing newer was written. Duplicate requests succeed: messages
+may arrive twice.
+
+Async commit and one-phase commit (`FastCommit`) fix the least timestamp the key can be committed at: above every read this store
+has served, so that no reader has missed the write, and above what the client asks for. The lock that carries it is handed out in
+`MvccTxn.memory_locks`: whoever writes it shows it to readers from this moment on, before it is in the log.
 """
 
 from __future__ import annotations
@@ -13,7 +16,16 @@ from dataclasses import dataclass
 
 from core_py.codec.ts import TS_MAX
 from tikv_py.mvcc import keys
-from tikv_py.mvcc.errors import AlreadyExist, AssertionFailed, KeyIsLocked, PessimisticLockNotFound, WriteConflict
+from tikv_py.mvcc.errors import (
+    AlreadyExist,
+    AssertionFailed,
+    CommitTsTooLarge,
+    KeyIsLocked,
+    LockTypeNotMatch,
+    PessimisticLockNotFound,
+    WriteConflict,
+)
+from tikv_py.mvcc.last_change import UNKNOWN, LastChange, last_change_above
 from tikv_py.mvcc.lock import Lock, LockType
 from tikv_py.mvcc.reader import MvccReader
 from tikv_py.mvcc.txn import MvccTxn
@@ -46,15 +58,38 @@ class Assertion(enum.Enum):
     NOT_EXIST = 2
 
 
+class AssertionLevel(enum.Enum):
+    """Which assertions are checked: none, those that cost no further read, all."""
+
+    OFF = 0
+    FAST = 1
+    STRICT = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """One key of a prewrite."""
+    """One key of a prewrite. `expected_for_update_ts` (0 = any) is what the client knows of its pessimistic lock."""
 
     op: MutationOp
     user_key: bytes
     value: bytes = b""
     assertion: Assertion = Assertion.NONE
     pessimistic_action: PessimisticAction = PessimisticAction.SKIP
+    expected_for_update_ts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FastCommit:
+    """The wish to decide the transaction with this prewrite alone.
+
+    `max_ts` is the greatest timestamp this store has served a read at, known in the same moment; a commit above
+    `max_commit_ts` (0 = no limit) is not wanted. `secondaries` is None when only one-phase commit is wished for.
+    """
+
+    max_ts: int
+    max_commit_ts: int = 0
+    secondaries: tuple[bytes, ...] | None = None
+    one_pc: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +104,9 @@ class PrewriteProps:
     for_update_ts: int = 0
     is_pessimistic: bool = False
     skip_constraint_check: bool = False
-    check_assertions: bool = False
+    assertion_level: AssertionLevel = AssertionLevel.OFF
+    txn_source: int = 0
+    fast: FastCommit | None = None
 
 
 _LOCK_TYPES = {
@@ -78,30 +115,47 @@ _LOCK_TYPES = {
     MutationOp.DELETE: LockType.DELETE,
     MutationOp.LOCK: LockType.LOCK,
 }
+MUST_NOT_EXIST = (MutationOp.INSERT, MutationOp.CHECK_NOT_EXISTS)
 
 
-def prewrite(txn: MvccTxn, reader: MvccReader, props: PrewriteProps, mutation: Mutation) -> None:
-    """Lock one key for the transaction.
+def prewrite(txn: MvccTxn, reader: MvccReader, props: PrewriteProps, mutation: Mutation) -> int:
+    """Lock one key for the transaction; returns the least timestamp it can commit at, 0 without async or one-phase commit.
 
-    Raises KeyIsLocked, WriteConflict, AlreadyExist, AssertionFailed, PessimisticLockNotFound.
+    0 although it was asked for: the key had been prewritten without. Raises KeyIsLocked, WriteConflict, AlreadyExist,
+    AssertionFailed, PessimisticLockNotFound, LockTypeNotMatch, CommitTsTooLarge (then the key is prewritten for two phases).
     """
     key = keys.data_key(mutation.user_key)
     lock = reader.load_lock(key)
     own_pessimistic: Lock | None = None
     if lock is not None:
         own_pessimistic = _check_lock(lock, props, mutation)
-        if own_pessimistic is None:
-            return  # prewritten before: the request is a duplicate
+        if (
+            own_pessimistic is None
+        ):  # prewritten before: the request is a duplicate, and one phase is not enough any more
+            is_async = lock.use_async_commit and not (props.fast is not None and props.fast.one_pc)
+            return lock.min_commit_ts if is_async else 0
     elif mutation.pessimistic_action is PessimisticAction.DO_PESSIMISTIC_CHECK:
         _amend_lost_lock(reader, key, props, mutation)
-    if _needs_constraint_check(props, mutation) or own_pessimistic is None:
-        _check_newest_write(reader, key, props, mutation)
-    if mutation.op in (MutationOp.INSERT, MutationOp.CHECK_NOT_EXISTS) and _should_check_existence(props, mutation):
+    looked = own_pessimistic is None or _constrained(props, mutation)
+    if looked:
+        _check_newer(reader, key, props, mutation, constrained=_constrained(props, mutation))
+    if mutation.op in MUST_NOT_EXIST and _should_check_existence(props, mutation):
         _check_not_exists(reader, key, mutation.user_key)
-    if props.check_assertions and mutation.assertion is not Assertion.NONE:
-        _check_assertion(reader, key, props, mutation)
-    if mutation.op is not MutationOp.CHECK_NOT_EXISTS:
-        _write_lock(txn, key, props, mutation, own_pessimistic)
+    if mutation.assertion is not Assertion.NONE:
+        _check_assertion(reader, key, props, mutation, looked=looked)
+    if mutation.op is MutationOp.CHECK_NOT_EXISTS:
+        return max(props.min_commit_ts, props.start_ts + 1) if props.fast is not None else 0
+    change = UNKNOWN
+    if mutation.op is MutationOp.LOCK:
+        change = _last_change(reader, key, own_pessimistic)
+    return _write_lock(txn, key, props, mutation, own_pessimistic, change)
+
+
+def _last_change(reader: MvccReader, key: bytes, own: Lock | None) -> LastChange:
+    """What a LOCK record will carry; a pessimistic lock knows it already. Other records are changes themselves."""
+    if own is not None:
+        return LastChange(own.last_change_ts, own.versions_to_last_change)
+    return last_change_above(reader, key, reader.seek_write(key, TS_MAX))
 
 
 def _check_lock(lock: Lock, props: PrewriteProps, mutation: Mutation) -> Lock | None:
@@ -111,21 +165,36 @@ def _check_lock(lock: Lock, props: PrewriteProps, mutation: Mutation) -> Lock | 
             raise PessimisticLockNotFound(
                 mutation.user_key, props.start_ts, f"transaction {lock.start_ts} holds the key now"
             )
-        # A pessimistic transaction that did not lock this key before must not wait for an optimistic one's owner forever:
-        # it resolves a pessimistic lock of a finished transaction at once.
-        unconditional = props.is_pessimistic and lock.is_pessimistic and lock.for_update_ts < props.for_update_ts
+        # A pessimistic transaction locks rows and unique keys beforehand, and other index keys only here. The row's lock keeps
+        # everybody else off them, so the owner of a lock found on one of them has ended: the client need not wait for it.
+        unconditional = props.is_pessimistic and mutation.pessimistic_action is PessimisticAction.SKIP
         raise KeyIsLocked(mutation.user_key, lock, resolve_unconditionally=unconditional)
-    return lock if lock.is_pessimistic else None
+    if not lock.is_pessimistic:
+        return None
+    if not props.is_pessimistic:
+        raise LockTypeNotMatch(mutation.user_key, props.start_ts, pessimistic=True)
+    expected = mutation.expected_for_update_ts
+    if expected and lock.for_update_ts != expected:
+        raise PessimisticLockNotFound(
+            mutation.user_key, props.start_ts, f"it was locked at {lock.for_update_ts}, not at {expected}"
+        )
+    return lock
 
 
 def _amend_lost_lock(reader: MvccReader, key: bytes, props: PrewriteProps, mutation: Mutation) -> None:
-    """A pessimistic lock was lost (a leader change before it was replicated): go on only when nothing happened since."""
+    """A pessimistic lock was lost (a leader change before it was replicated): go on only when nothing happened since.
+
+    The lock was taken at the transaction's start or later, so nothing since the start is nothing since the lock. That the client
+    may know the lock's for_update_ts does not help: a commit whose timestamp a store has calculated may lie below it, and yet
+    have come after the lock was lost.
+    """
     found = reader.seek_write(key, TS_MAX)
     if found is not None and found[0] >= props.start_ts:
         raise PessimisticLockNotFound(mutation.user_key, props.start_ts, f"a record at {found[0]} is newer")
 
 
-def _needs_constraint_check(props: PrewriteProps, mutation: Mutation) -> bool:
+def _constrained(props: PrewriteProps, mutation: Mutation) -> bool:
+    """Whether a commit after start_ts is a conflict."""
     if props.is_pessimistic:
         return mutation.pessimistic_action is PessimisticAction.DO_CONSTRAINT_CHECK
     return not props.skip_constraint_check
@@ -136,34 +205,46 @@ def _should_check_existence(props: PrewriteProps, mutation: Mutation) -> bool:
     return mutation.pessimistic_action is not PessimisticAction.DO_PESSIMISTIC_CHECK or not props.is_pessimistic
 
 
-def _check_newest_write(reader: MvccReader, key: bytes, props: PrewriteProps, mutation: Mutation) -> None:
+def _check_newer(
+    reader: MvccReader, key: bytes, props: PrewriteProps, mutation: Mutation, *, constrained: bool
+) -> None:
     """Refuse when something newer than the transaction, or its own rollback, is there."""
     found = reader.seek_write(key, TS_MAX)
-    if found is None:
-        return
-    commit_ts, write = found
-    if _needs_constraint_check(props, mutation) and commit_ts > props.start_ts:
-        reason = "LazyUniquenessCheck" if props.is_pessimistic else "Optimistic"
-        raise WriteConflict(
-            mutation.user_key,
-            props.primary,
-            start_ts=props.start_ts,
-            conflict=(write.start_ts, commit_ts),
-            reason=reason,
-        )
-    record = reader.commit_record(key, props.start_ts) if commit_ts >= props.start_ts else None
+    while found is not None:
+        commit_ts, write = found
+        if commit_ts == props.start_ts and (write.write_type is WriteType.ROLLBACK or write.has_overlapped_rollback):
+            raise _conflict(props, mutation, commit_ts, write, "SelfRolledBack")
+        if constrained:
+            if commit_ts > props.start_ts:
+                _raise_if_rolled_back(reader, key, props, mutation)
+                reason = "LazyUniquenessCheck" if props.is_pessimistic else "Optimistic"
+                raise _conflict(props, mutation, commit_ts, write, reason)
+            return
+        if not props.is_pessimistic:
+            return
+        if commit_ts > props.for_update_ts and write.write_type is not WriteType.ROLLBACK:
+            # No pessimistic transaction writes an index key whose row it has not locked: this request is a late duplicate.
+            raise PessimisticLockNotFound(mutation.user_key, props.start_ts, f"a commit at {commit_ts} is newer")
+        if commit_ts <= props.start_ts:
+            return
+        found = reader.seek_write(key, commit_ts - 1)
+
+
+def _raise_if_rolled_back(reader: MvccReader, key: bytes, props: PrewriteProps, mutation: Mutation) -> None:
+    """Being rolled back is final, a conflict is not: it is told first."""
+    record = reader.commit_record(key, props.start_ts)
     if record is not None and not record.committed:
-        raise WriteConflict(
-            mutation.user_key,
-            props.primary,
-            start_ts=props.start_ts,
-            conflict=(record.write.start_ts, record.commit_ts),
-            reason="SelfRolledBack",
-        )
-    if record is not None and props.is_pessimistic:
-        raise PessimisticLockNotFound(
-            mutation.user_key, props.start_ts, f"the transaction committed it at {record.commit_ts}"
-        )
+        raise _conflict(props, mutation, record.commit_ts, record.write, "SelfRolledBack")
+
+
+def _conflict(props: PrewriteProps, mutation: Mutation, commit_ts: int, write: Write, reason: str) -> WriteConflict:
+    return WriteConflict(
+        mutation.user_key,
+        props.primary,
+        start_ts=props.start_ts,
+        conflict=(write.start_ts, commit_ts),
+        reason=reason,
+    )
 
 
 def _check_not_exists(reader: MvccReader, key: bytes, user_key: bytes) -> None:
@@ -172,15 +253,24 @@ def _check_not_exists(reader: MvccReader, key: bytes, user_key: bytes) -> None:
         raise AlreadyExist(user_key, found[1].start_ts)
 
 
-def _check_assertion(reader: MvccReader, key: bytes, props: PrewriteProps, mutation: Mutation) -> None:
-    found = reader.get_data_write(key, TS_MAX)
+def _check_assertion(reader: MvccReader, key: bytes, props: PrewriteProps, mutation: Mutation, *, looked: bool) -> None:
+    level = props.assertion_level
+    if level is AssertionLevel.OFF or (level is AssertionLevel.FAST and not looked):
+        return
+    found = reader.newest_change(key, TS_MAX)
     must_exist = mutation.assertion is Assertion.EXIST
-    if (found is not None) != must_exist:
+    if (found is not None and found[1].write_type is WriteType.PUT) != must_exist:
+        # A rollback or a conflict that was not looked for explains the failure better.
+        _check_newer(
+            reader, key, props, mutation, constrained=not props.is_pessimistic or _constrained(props, mutation)
+        )
         existing = (0, 0) if found is None else (found[1].start_ts, found[0])
         raise AssertionFailed(mutation.user_key, props.start_ts, must_exist=must_exist, existing=existing)
 
 
-def _write_lock(txn: MvccTxn, key: bytes, props: PrewriteProps, mutation: Mutation, own: Lock | None) -> None:
+def _write_lock(
+    txn: MvccTxn, key: bytes, props: PrewriteProps, mutation: Mutation, own: Lock | None, change: LastChange
+) -> int:
     short_value: bytes | None = None
     lock_type = _LOCK_TYPES[mutation.op]
     if lock_type is LockType.PUT:
@@ -188,19 +278,45 @@ def _write_lock(txn: MvccTxn, key: bytes, props: PrewriteProps, mutation: Mutati
             short_value = mutation.value
         else:
             txn.put_value(key, mutation.value)
-    txn.put_lock(
-        key,
-        Lock(
-            lock_type,
-            props.primary,
-            props.start_ts,
-            max(props.lock_ttl_ms, own.ttl_ms if own else 0),
-            short_value,
-            for_update_ts=props.for_update_ts,
-            txn_size=props.txn_size,
-            min_commit_ts=max(props.min_commit_ts, own.min_commit_ts if own else 0),
-        ),
+    fast = props.fast
+    wanted = max(props.min_commit_ts, own.min_commit_ts if own else 0)
+    least = 0 if fast is None else max(wanted, fast.max_ts + 1, props.start_ts + 1, props.for_update_ts + 1)
+    too_late = fast is not None and 0 < fast.max_commit_ts < least
+    if too_late:
+        fast, least = None, 0
+    lock = Lock(
+        lock_type,
+        props.primary,
+        props.start_ts,
+        max(props.lock_ttl_ms, own.ttl_ms if own else 0),
+        short_value,
+        for_update_ts=max(props.for_update_ts, own.for_update_ts if own else 0),
+        txn_size=props.txn_size,
+        min_commit_ts=least or wanted,
+        use_async_commit=fast is not None and fast.secondaries is not None,
+        secondaries=_secondaries(fast, props, mutation),
+        last_change_ts=change.ts,
+        versions_to_last_change=change.versions,
+        txn_source=props.txn_source,
     )
+    if fast is None:
+        txn.put_lock(key, lock)
+    else:
+        txn.memory_locks.append((key, lock))
+        if fast.one_pc:
+            txn.one_pc_locks.append((key, lock, own is not None))
+        else:
+            txn.put_lock(key, lock)
+    if too_late:
+        raise CommitTsTooLarge(mutation.user_key, props.start_ts)
+    return least
+
+
+def _secondaries(fast: FastCommit | None, props: PrewriteProps, mutation: Mutation) -> tuple[bytes, ...]:
+    """The primary's lock lists all others: with it alone the transaction's outcome can be found."""
+    if fast is None or fast.secondaries is None or mutation.user_key != props.primary:
+        return ()
+    return fast.secondaries
 
 
 def write_type_of(lock: Lock) -> WriteType:
@@ -210,4 +326,11 @@ def write_type_of(lock: Lock) -> WriteType:
 
 def committed_write(lock: Lock) -> Write:
     """The write record a prewritten lock turns into."""
-    return Write(write_type_of(lock), lock.start_ts, lock.short_value)
+    return Write(
+        write_type_of(lock),
+        lock.start_ts,
+        lock.short_value,
+        last_change_ts=lock.last_change_ts,
+        versions_to_last_change=lock.versions_to_last_change,
+        txn_source=lock.txn_source,
+    )

@@ -1,6 +1,6 @@
-"""What a fake store does with a command: the real MVCC actions over one engine that all fake stores share.
+"""What a memory store does with a command: the real MVCC actions over one engine that all stores share.
 
-Sharing the engine stands for perfect replication; regions, epochs and leadership are checked by `fake_cluster`.
+Sharing the engine stands for perfect replication; regions, epochs and leadership are checked by `tikv_py.client.testing.store`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from typing import Any
 
 from core_py.codec import memcomparable
 from protos.kvproto import kvrpcpb_pb2 as pb
+from tikv_py.client.testing import table
 from tikv_py.engine.memory import MemoryEngine
 from tikv_py.engine.port import CF_LOCK
 from tikv_py.mvcc import keys
 from tikv_py.mvcc.actions import check_secondary_locks, check_txn_status, cleanup, commit, pessimistic_lock, prewrite
 from tikv_py.mvcc.errors import KeyIsLocked, TxnError
-from tikv_py.mvcc.lock import Lock
+from tikv_py.mvcc.lock import Lock, LockType
 from tikv_py.mvcc.reader import MvccReader, snapshot_get
 from tikv_py.mvcc.scanner import ScanRequest, scan
 from tikv_py.mvcc.txn import MvccTxn
@@ -29,10 +30,11 @@ _MUTATIONS = {
 }
 
 
-class FakeStorage:
+class MvccStorage:
     """Commands by method name; `bounds` are the region's physical bounds."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, protect_rollbacks: bool = False) -> None:
+        self._protect_rollbacks = protect_rollbacks
         self.engine = MemoryEngine()
         self.raw: dict[bytes, bytes] = {}
 
@@ -59,6 +61,22 @@ class FakeStorage:
 
     def locks(self) -> dict[bytes, Lock]:
         return {keys.user_key(key): Lock.from_bytes(data) for key, data in self.engine.scan(CF_LOCK, b"", b"")}
+
+    def place_lock(self, user_key: bytes, lock: table.Lock) -> None:
+        """Put a lock there as it is."""
+        stored = Lock(
+            LockType.PUT,
+            lock.primary,
+            lock.start_ts,
+            lock.ttl_ms,
+            lock.value,
+            min_commit_ts=lock.min_commit_ts,
+            use_async_commit=lock.use_async_commit,
+            secondaries=lock.secondaries,
+        )
+        batch = self.engine.batch()
+        batch.put(CF_LOCK, keys.data_key(user_key), stored.to_bytes())
+        self.engine.write(batch)
 
     # ---- reads ----
 
@@ -165,7 +183,7 @@ class FakeStorage:
             pb.BatchRollbackResponse(),
             request.start_version,
             request.keys,
-            lambda txn, reader, key: cleanup.cleanup(txn, reader, key, 0, protect_rollback=False),
+            lambda txn, reader, key: cleanup.cleanup(txn, reader, key, 0, protect_rollback=self._protect_rollbacks),
         )
 
     def _KvResolveLock(self, request: Any, bounds: tuple[bytes, bytes]) -> Any:
@@ -181,7 +199,7 @@ class FakeStorage:
             if request.commit_version:
                 commit.commit(txn, reader, key, request.commit_version)
             else:
-                cleanup.cleanup(txn, reader, key, 0, protect_rollback=False)
+                cleanup.cleanup(txn, reader, key, 0, protect_rollback=self._protect_rollbacks)
 
         return self._for_keys(pb.ResolveLockResponse(), request.start_version, wanted, action)
 
@@ -251,7 +269,7 @@ class FakeStorage:
         for mutation in request.mutations:
             absent = mutation.assertion == pb.NotExist
             try:
-                value = pessimistic_lock.acquire(txn, reader, props, mutation.key, should_not_exist=absent)
+                value = pessimistic_lock.acquire(txn, reader, props, mutation.key, should_not_exist=absent).value
             except TxnError as error:
                 response.errors.append(key_error(error))
                 return response

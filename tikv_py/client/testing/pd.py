@@ -1,72 +1,39 @@
-"""A fake PD: members of which one leads, over a topology that tests change directly. Counts calls by method."""
+"""PD of a memory cluster: members of which one leads, over a topology that tests change directly. Counts calls by method."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from core_py.ports import CallContext, Service, StatusError
 from core_py.sim.clock import LoopClock
 from core_py.sim.network import MemoryNetwork
-from protos.kvproto import metapb_pb2, pdpb_pb2
+from protos.kvproto import pdpb_pb2
+from tikv_py.client.testing.topology import PlacedRegion, Topology
 
 CLUSTER_ID = 7001
 PD = pdpb_pb2.DESCRIPTOR.services_by_name["PD"]
+_METHODS = {
+    "GetMembers": "_get_members",
+    "Tso": "_tso",
+    "GetRegion": "_get_region",
+    "GetPrevRegion": "_get_prev_region",
+    "GetRegionByID": "_get_region_by_id",
+    "ScanRegions": "_scan_regions",
+    "BatchScanRegions": "_batch_scan_regions",
+    "GetStore": "_get_store",
+    "GetAllStores": "_get_all_stores",
+    "AllocID": "_alloc_id",
+    "IsBootstrapped": "_is_bootstrapped",
+    "Bootstrap": "_bootstrap",
+    "PutStore": "_put_store",
+    "RegionHeartbeat": "_region_heartbeat",
+}
+"""RPC -> the method of `MemoryPd` that answers it."""
 
 
-@dataclass
-class FakeRegion:
-    """A region and the store that leads it."""
-
-    meta: metapb_pb2.Region
-    leader_store: int
-
-    @property
-    def leader(self) -> metapb_pb2.Peer:
-        return next(peer for peer in self.meta.peers if peer.store_id == self.leader_store)
-
-
-@dataclass
-class Topology:
-    """The truth about regions and stores. Bounds are physical keys."""
-
-    stores: dict[int, metapb_pb2.Store] = field(default_factory=dict)
-    regions: dict[int, FakeRegion] = field(default_factory=dict)
-    next_id: int = 1000
-
-    def new_id(self) -> int:
-        self.next_id += 1
-        return self.next_id
-
-    def ordered(self) -> list[FakeRegion]:
-        return sorted(self.regions.values(), key=lambda region: region.meta.start_key)
-
-    def holding(self, key: bytes) -> FakeRegion:
-        for region in self.ordered():
-            if region.meta.start_key <= key and (not region.meta.end_key or key < region.meta.end_key):
-                return region
-        raise AssertionError(f"no region holds {key!r}")
-
-    def split(self, key: bytes) -> FakeRegion:
-        """Split at a physical key; the right part keeps the id, as TiKV's default does."""
-        old = self.holding(key)
-        if old.meta.start_key == key:
-            return old
-        left = metapb_pb2.Region()
-        left.CopyFrom(old.meta)
-        left.id, left.end_key = self.new_id(), key
-        for peer in left.peers:
-            peer.id = self.new_id()
-        left.region_epoch.version += 1
-        old.meta.start_key = key
-        old.meta.region_epoch.version += 1
-        made = self.regions[left.id] = FakeRegion(left, old.leader_store)
-        return made
-
-
-class FakePd:
+class MemoryPd:
     """All members. `leader` names the one that leads; `members` are addresses."""
 
     def __init__(self, network: MemoryNetwork, topology: Topology, members: tuple[str, ...] = ("pd1:1",)) -> None:
@@ -78,6 +45,7 @@ class FakePd:
         self.tso_count_error = 0
         self.header_error: dict[str, pdpb_pb2.Error] = {}
         self.bootstrapped = True
+        self.has_batch_scan = True
         self.heartbeats: list[pdpb_pb2.RegionHeartbeatRequest] = []
         self._listeners: list[Any] = []
 
@@ -86,22 +54,7 @@ class FakePd:
             self._listeners.append(await self._serve(address))
 
     async def _serve(self, address: str) -> Any:
-        names = [
-            "GetMembers",
-            "Tso",
-            "GetRegion",
-            "GetPrevRegion",
-            "GetRegionByID",
-            "ScanRegions",
-            "GetStore",
-            "GetAllStores",
-            "AllocID",
-            "IsBootstrapped",
-            "Bootstrap",
-            "PutStore",
-            "RegionHeartbeat",
-        ]
-        handlers = {name: self._bound(name, address) for name in names}
+        handlers = {name: self._bound(name, address) for name in _METHODS}
         host = address.split(":")[0]
         return await self.network.transport(host).serve(address, [Service(PD, handlers)])
 
@@ -118,7 +71,7 @@ class FakePd:
         return self.last_ts
 
     def _bound(self, name: str, address: str) -> Any:
-        method = getattr(self, f"_{name}")
+        method = getattr(self, _METHODS[name])
         if name in ("Tso", "RegionHeartbeat"):
             return lambda requests, _context: method(requests, address)
 
@@ -138,7 +91,7 @@ class FakePd:
         if self.leader != address:
             raise StatusError("UNAVAILABLE", "not leader")
 
-    def _GetMembers(self, _request: Any) -> pdpb_pb2.GetMembersResponse:
+    def _get_members(self, _request: Any) -> pdpb_pb2.GetMembersResponse:
         response = pdpb_pb2.GetMembersResponse()
         for number, address in enumerate(self.members):
             response.members.add(name=address, member_id=number + 1, client_urls=[f"http://{address}"])
@@ -146,7 +99,7 @@ class FakePd:
             response.leader.client_urls.append(f"http://{self.leader}")
         return response
 
-    async def _Tso(self, requests: AsyncIterator[Any], address: str) -> AsyncIterator[Any]:
+    async def _tso(self, requests: AsyncIterator[Any], address: str) -> AsyncIterator[Any]:
         async for request in requests:
             self._check_leader(address)
             assert request.header.cluster_id == CLUSTER_ID
@@ -159,23 +112,23 @@ class FakePd:
             yield response
 
     @staticmethod
-    def _region_response(region: FakeRegion | None) -> pdpb_pb2.GetRegionResponse:
+    def _region_response(region: PlacedRegion | None) -> pdpb_pb2.GetRegionResponse:
         if region is None:
             return pdpb_pb2.GetRegionResponse()
         return pdpb_pb2.GetRegionResponse(region=region.meta, leader=region.leader)
 
-    def _GetRegion(self, request: Any) -> pdpb_pb2.GetRegionResponse:
+    def _get_region(self, request: Any) -> pdpb_pb2.GetRegionResponse:
         return self._region_response(self.topology.holding(request.region_key))
 
-    def _GetPrevRegion(self, request: Any) -> pdpb_pb2.GetRegionResponse:
+    def _get_prev_region(self, request: Any) -> pdpb_pb2.GetRegionResponse:
         ordered = self.topology.ordered()
         at = ordered.index(self.topology.holding(request.region_key))
         return self._region_response(ordered[at - 1] if at else None)
 
-    def _GetRegionByID(self, request: Any) -> pdpb_pb2.GetRegionResponse:
+    def _get_region_by_id(self, request: Any) -> pdpb_pb2.GetRegionResponse:
         return self._region_response(self.topology.regions.get(request.region_id))
 
-    def _ScanRegions(self, request: Any) -> pdpb_pb2.ScanRegionsResponse:
+    def _scan_regions(self, request: Any) -> pdpb_pb2.ScanRegionsResponse:
         response = pdpb_pb2.ScanRegionsResponse()
         for region in self.topology.ordered():
             if region.meta.end_key and region.meta.end_key <= request.start_key:
@@ -187,7 +140,17 @@ class FakePd:
                 break
         return response
 
-    def _GetStore(self, request: Any) -> pdpb_pb2.GetStoreResponse:
+    def _batch_scan_regions(self, request: Any) -> pdpb_pb2.BatchScanRegionsResponse:
+        if not self.has_batch_scan:
+            raise StatusError("UNIMPLEMENTED", "unknown method BatchScanRegions")
+        found: dict[int, Any] = {}
+        for part in request.ranges:
+            one = pdpb_pb2.ScanRegionsRequest(start_key=part.start_key, end_key=part.end_key)
+            found.update((item.region.id, item) for item in self._scan_regions(one).regions)
+        kept = list(found.values())
+        return pdpb_pb2.BatchScanRegionsResponse(regions=kept[: request.limit] if request.limit else kept)
+
+    def _get_store(self, request: Any) -> pdpb_pb2.GetStoreResponse:
         store = self.topology.stores.get(request.store_id)
         response = pdpb_pb2.GetStoreResponse()
         if store is None:
@@ -197,18 +160,18 @@ class FakePd:
             response.store.CopyFrom(store)
         return response
 
-    def _GetAllStores(self, _request: Any) -> pdpb_pb2.GetAllStoresResponse:
+    def _get_all_stores(self, _request: Any) -> pdpb_pb2.GetAllStoresResponse:
         return pdpb_pb2.GetAllStoresResponse(stores=self.topology.stores.values())
 
-    def _AllocID(self, request: Any) -> pdpb_pb2.AllocIDResponse:
+    def _alloc_id(self, request: Any) -> pdpb_pb2.AllocIDResponse:
         for _ in range(request.count - 1):
             self.topology.new_id()
         return pdpb_pb2.AllocIDResponse(id=self.topology.new_id())
 
-    def _IsBootstrapped(self, _request: Any) -> pdpb_pb2.IsBootstrappedResponse:
+    def _is_bootstrapped(self, _request: Any) -> pdpb_pb2.IsBootstrappedResponse:
         return pdpb_pb2.IsBootstrappedResponse(bootstrapped=self.bootstrapped)
 
-    def _Bootstrap(self, _request: Any) -> pdpb_pb2.BootstrapResponse:
+    def _bootstrap(self, _request: Any) -> pdpb_pb2.BootstrapResponse:
         response = pdpb_pb2.BootstrapResponse()
         if self.bootstrapped:
             response.header.error.type = pdpb_pb2.ALREADY_BOOTSTRAPPED
@@ -216,7 +179,7 @@ class FakePd:
         self.bootstrapped = True
         return response
 
-    def _PutStore(self, request: Any) -> pdpb_pb2.PutStoreResponse:
+    def _put_store(self, request: Any) -> pdpb_pb2.PutStoreResponse:
         response = pdpb_pb2.PutStoreResponse()
         for store in self.topology.stores.values():
             if store.address == request.store.address and store.id != request.store.id:
@@ -224,7 +187,7 @@ class FakePd:
                 response.header.error.message = f"duplicated store address: id:{request.store.id}, already registered"
         return response
 
-    async def _RegionHeartbeat(self, requests: AsyncIterator[Any], address: str) -> AsyncIterator[Any]:
+    async def _region_heartbeat(self, requests: AsyncIterator[Any], address: str) -> AsyncIterator[Any]:
         async for request in requests:
             self._check_leader(address)
             self.heartbeats.append(request)

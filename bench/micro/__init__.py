@@ -1,0 +1,1 @@
+"""Benchmarks of single parts inside one process."""

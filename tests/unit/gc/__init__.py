@@ -1,0 +1,1 @@
+"""Garbage collection in the stores, without a cluster."""
