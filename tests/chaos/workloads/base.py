@@ -23,6 +23,8 @@ from tikv_py.client.txn.client import TxnClient
 from tikv_py.client.txn.transaction import Transaction
 
 OPERATION_S = 8.0
+IMPATIENT_SHARE, IMPATIENT_S = 0.01, (0.002, 0.06)
+"""Some operations are given up early, wherever they are: a client that goes away in the middle of a commit."""
 PAUSE_S = (0.0, 0.03)
 AFTER_FAILURE_S = (0.02, 0.1)
 LOCK_WAIT_MS = 300
@@ -45,6 +47,7 @@ class Attempt:
 
     start_ts: int = 0
     commit_ts: int = 0
+    mode: str = ""
     value: Any = None
     """What was to be done, or what came of it."""
 
@@ -85,12 +88,15 @@ class Session:
     ) -> None:
         """Run and commit a transaction in some mode; a pessimistic one locks `keys` first and reads what it locked."""
         chosen = mode or self.rng.choice(MODES) | {"pessimistic": self.rng.random() < PESSIMISTIC_SHARE}
+        attempt.mode = ", ".join(name.replace("_", " ") for name, on in chosen.items() if on) or "two phases"
         txn = await self.client.begin(**chosen)
         attempt.start_ts = txn.start_ts
         async with txn:
             locked: dict[bytes, bytes | None] = {}
             if txn.pessimistic and keys:
-                locked = await txn.lock_keys(keys, return_values=True, wait_ms=LOCK_WAIT_MS)
+                # At a timestamp of its own a conflict is an error; without one the client locks what is newest.
+                at = await self.client.timestamp() if self.rng.random() < 0.5 else None
+                locked = await txn.lock_keys(keys, for_update_ts=at, return_values=True, wait_ms=LOCK_WAIT_MS)
                 attempt.start_ts = txn.for_update_ts
             await work(View(txn, locked))
             attempt.commit_ts = await txn.commit()
@@ -109,8 +115,9 @@ class Recorder:
         """Do one operation and record it."""
         called = time.monotonic()
         outcome, error = Outcome.OK, ""
+        impatient = writes and session.rng.random() < IMPATIENT_SHARE
         try:
-            async with asyncio.timeout(OPERATION_S):
+            async with asyncio.timeout(session.rng.uniform(*IMPATIENT_S) if impatient else OPERATION_S):
                 await work
         except (UndeterminedError, TimeoutError) as failure:
             outcome, error = Outcome.INFO if writes else Outcome.FAIL, repr(failure)
@@ -130,7 +137,16 @@ class Recorder:
     ) -> None:
         """Record what was done."""
         operation = Operation(
-            session.process, kind, *times, outcome, attempt.value, attempt.start_ts, attempt.commit_ts, error
+            process=session.process,
+            kind=kind,
+            called=times[0],
+            returned=times[1],
+            outcome=outcome,
+            value=attempt.value,
+            start_ts=attempt.start_ts,
+            commit_ts=attempt.commit_ts,
+            mode=attempt.mode,
+            error=error,
         )
         self.file.write(operation.to_line() + "\n")
         self.counts[outcome] += 1

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -107,6 +108,10 @@ VALID: dict[str, list[Operation]] = {
         T(r(1, 1), at=TOGETHER, ts=(8, 0)),
     ],
     "appends that only their writer read": [T(r(1), a(1, 1), r(1, 1), at=(0, 1)), T(r(2), at=(0, 9))],
+    "pessimistic transactions may share a timestamp": [
+        replace(T(r(1), at=TOGETHER, ts=(9, 0)), mode="pessimistic"),
+        T(r(2), at=TOGETHER, ts=(9, 0)),
+    ],
     "a late append comes last": [T(a(1, 1), at=TOGETHER), T(a(1, 2), at=TOGETHER), T(r(1, 2), at=(0, 5))],
 }
 
