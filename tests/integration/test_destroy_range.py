@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
-from core_py.errors import RpcError
 from core_py.sim.loop import run_virtual
 from protos.kvproto import kvrpcpb_pb2 as pb
 from tests.integration.test_gc import are_equal, data, write_versions
@@ -93,15 +90,6 @@ def test_delete_range_removes_or_only_tells_when_earlier_writes_are_applied() ->
         assert len(rpc.data()[CF_LOCK]) == 3
         await rpc.call("KvDeleteRange", pb.DeleteRangeRequest(start_key=b"t", end_key=b"u"))
         assert [len(rpc.data()[cf]) for cf in DATA_CFS] == [2, 2, 0]
-
-    with_store(body)
-
-
-def test_a_collection_by_request_is_not_there() -> None:
-    async def body(rpc: StoreRpc) -> None:
-        with pytest.raises(RpcError) as failure:
-            await rpc.call("KvGC", pb.GCRequest(safe_point=10))
-        assert failure.value.status == "UNIMPLEMENTED"
 
     with_store(body)
 
