@@ -74,7 +74,7 @@ class Bank:
             try:
                 before = self.newest_commit
                 txn = await client.begin(pessimistic=pessimistic)
-                # The commit timestamp of an asynchronous commit is one above the newest that was given out: the next may be the same.
+                # An asynchronous commit may be one above the newest timestamp given out: the next may be the same.
                 assert txn.start_ts >= before, "a timestamp went back behind an acknowledged commit"
                 async with txn:
                     await self.transfer(txn, (source, target, amount), record, text)
