@@ -1,6 +1,7 @@
 """`make bench`: run scenarios, print a table and write JSON under bench/out.
 
-    python -m bench [raw] [ycsb] [txn] [sql] [raftstore] [regions] [heartbeats] [tso] [port_front] [--operations N]
+    python -m bench [raw] [ycsb] [txn] [locks] [hot_key] [sql] [raftstore] [regions] [heartbeats] [tso] [port_front]
+                    [--operations N]
 
 Several scenarios run one after the other, each in a process of its own: grpc.aio does not survive a second event loop.
 
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from bench.load import Result
 
-SCENARIOS = ("raw", "ycsb", "txn", "sql", "raftstore", "regions", "heartbeats", "tso", "port_front")
+SCENARIOS = ("raw", "ycsb", "txn", "locks", "sql", "raftstore", "regions", "heartbeats", "tso", "port_front", "hot_key")
 OUT = Path(__file__).parent / "out"
 
 

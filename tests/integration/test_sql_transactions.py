@@ -137,9 +137,9 @@ def test_lock_wait_timeout_is_the_sessions_and_leaves_the_transaction_open() -> 
         await a("update t set v = 1 where id = 1")
         await b("update t set v = 2 where id = 2")
         began = asyncio.get_running_loop().time()
-        blocked = asyncio.get_running_loop().create_task(a.code("update t set v = 1 where id = 2"))
         assert await b.code("update t set v = 2 where id = 1") == 1205
         assert 2 <= asyncio.get_running_loop().time() - began < 6
+        blocked = asyncio.get_running_loop().create_task(a.code("update t set v = 1 where id = 2"))
         assert await b("select id, v from t order by id") == [(1, 0), (2, 2)]
         await b("commit")
         assert await blocked == 0

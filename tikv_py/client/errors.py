@@ -73,6 +73,12 @@ class OperationTimeout(BudgetExhausted):
     mysql_code = 9002
 
 
+class SyncInsideLoop(DbError):
+    """A synchronous client was called inside a running event loop, which it would stop."""
+
+    code = "KV:Client:SyncInsideLoop"
+
+
 class RawError(DbError):
     """A store refused a raw command; the text is the store's."""
 

@@ -24,6 +24,12 @@ def sent(cluster: MemoryCluster, name: str) -> list[Any]:
     return [request for method, request in cluster.requests if method == name]
 
 
+def decline(_store: Any, name: str, request: Any) -> None:
+    """Stores that want two phases: they answer zeros."""
+    if name == "KvPrewrite":
+        request.use_async_commit = request.try_one_pc = False
+
+
 async def read(client: TxnClient, *keys: bytes) -> dict[bytes, bytes]:
     return await client.snapshot(await client.timestamp()).batch_get(keys)
 
@@ -53,7 +59,7 @@ def test_two_regions_commit_asynchronously() -> None:
         assert cluster.calls("KvCommit") == 0  # nothing was waited for
         assert {lock.use_async_commit for lock in cluster.storage.locks().values()} == {True}
         assert cluster.storage.locks()[A].secondaries == (B, Z)
-        other = await cluster.client("other")
+        other = await cluster.txn_client("other")
         assert await client.timestamp() >= txn.commit_ts
         assert await read(client, A, B, Z) == {A: b"1", B: b"1", Z: b"1"}
         assert await read(other, A, B, Z) == {A: b"1", B: b"1", Z: b"1"}
@@ -84,7 +90,7 @@ def test_commit_timestamp_is_above_all_reads_and_below_later_timestamps() -> Non
 @pytest.mark.parametrize("keys", [1, 300])
 def test_a_store_that_declines_is_followed_with_two_phases(keys: int) -> None:
     async def body(cluster: MemoryCluster, client: TxnClient) -> None:
-        cluster.storage.declines = True
+        cluster.before.append(decline)
         cluster.split(b"k0100")
         async with client.begin() as txn:
             for number in range(keys):
@@ -101,11 +107,11 @@ def test_one_region_declines_async_commit_half_way() -> None:
     async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         cluster.split(b"m")
 
-        def decline(_store: Any, name: str, request: Any) -> None:
-            if name == "KvPrewrite":
-                cluster.storage.declines = any(mutation.key == Z for mutation in request.mutations)
+        def decline_one(store: Any, name: str, request: Any) -> None:
+            if name == "KvPrewrite" and any(mutation.key == Z for mutation in request.mutations):
+                decline(store, name, request)
 
-        cluster.before.append(decline)
+        cluster.before.append(decline_one)
         async with client.begin() as txn:
             txn.put(A, b"1")
             txn.put(Z, b"1")

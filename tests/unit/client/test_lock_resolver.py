@@ -16,30 +16,31 @@ from tests.unit.client.clusters import TWO_PHASES, with_cluster
 from tikv_py.client.errors import TxnClientError
 from tikv_py.client.testing.cluster import MemoryCluster
 from tikv_py.client.testing.faults import BreakStream, Delay
+from tikv_py.client.testing.table import Lock
 from tikv_py.client.txn.client import TxnClient
 from tikv_py.client.txn.fates import CACHE_SIZE, TxnFate
 from tikv_py.client.txn.lock_removal import LITE_TXN_SIZE, Finished, requests_for
-from tikv_py.engine.port import CF_LOCK
-from tikv_py.mvcc import keys
-from tikv_py.mvcc.lock import Lock, LockType
 
 A, B, M, Z = b"a", b"b", b"m", b"z"
 
 
 def plant(cluster: MemoryCluster, *locks: tuple[bytes, Lock]) -> None:
-    batch = cluster.storage.engine.batch()
     for key, lock in locks:
-        batch.put(CF_LOCK, keys.data_key(key), lock.to_bytes())
-    cluster.storage.engine.write(batch)
+        cluster.storage.place_lock(key, lock)
 
 
 def put_lock(primary: bytes, start_ts: int, ttl_ms: int = 1000, **more: Any) -> Lock:
-    return Lock(LockType.PUT, primary, start_ts, ttl_ms, b"v", **more)
+    return Lock(kvrpcpb_pb2.Put, primary, start_ts, ttl_ms, b"v", **more)
+
+
+def forget_committed(_store: Any, _name: str, request: Any) -> None:
+    """Stores that know nothing of `committed_locks`."""
+    del request.context.committed_locks[:]
 
 
 async def abandon(cluster: MemoryCluster, count: int) -> int:
     """A client prewrites many keys and dies; returns its start_ts."""
-    dead = await cluster.client("dead")
+    dead = await cluster.txn_client("dead")
     dead.defaults = TWO_PHASES
     txn = await dead.begin()
     for number in range(count):
@@ -149,7 +150,7 @@ def test_a_reader_does_not_wait_for_the_removal() -> None:
 
 def test_a_store_that_cannot_read_through_is_waited_for() -> None:
     async def body(cluster: MemoryCluster, client: TxnClient) -> None:
-        cluster.storage.reads_through = False
+        cluster.before.append(forget_committed)
         cluster.split(M)
         start_ts = await client.timestamp()
         plant(cluster, (A, put_lock(A, start_ts)), (Z, put_lock(A, start_ts)))
@@ -182,7 +183,7 @@ def test_dead_reservations_of_a_transaction_go_together() -> None:
     async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         start_ts = await client.timestamp()
         for number in range(30):
-            lock = Lock(LockType.PESSIMISTIC, b"k00", start_ts, 1000, for_update_ts=start_ts + number)
+            lock = Lock(kvrpcpb_pb2.PessimisticLock, b"k00", start_ts, 1000, for_update_ts=start_ts + number)
             plant(cluster, (b"k%02d" % number, lock))
         await asyncio.sleep(3)
         txn = await client.begin()

@@ -87,7 +87,7 @@ class TwoPhaseCommitter:
             self._cleanup.roll_back()
 
     async def _find_out(self, cause: DbError) -> int:
-        """After requests without an answer. Raises TxnAborted, UndeterminedError."""
+        """After requests without an answer. Raises the store's refusal if there was one, TxnAborted, UndeterminedError."""
         start_ts = self._plan.start_ts
         try:
             commit_ts = await self._cleanup.find_out()
@@ -98,6 +98,8 @@ class TwoPhaseCommitter:
         except BaseException:
             self._cleanup.end()
             raise
+        if not commit_ts and isinstance(cause, TxnClientError):
+            raise cause
         if not commit_ts:
             raise TxnAborted(
                 f"transaction {start_ts} is rolled back, because its commit got no answer and was not carried out: {cause}"

@@ -17,7 +17,7 @@ from core_py.errors import DbError, RpcError
 from core_py.region_errors import RegionError, UndeterminedResult
 from protos.kvproto import kvrpcpb_pb2
 from tikv_py.client.concurrency import run_all
-from tikv_py.client.errors import BudgetExhausted, RegionStale, WriteConflictError, lock_of
+from tikv_py.client.errors import BudgetExhausted, RegionStale, TxnClientError, WriteConflictError, lock_of
 from tikv_py.client.region import backoff as kinds
 from tikv_py.client.region.backoff import Backoffer
 from tikv_py.client.region.sender import WRITE_TIMEOUT_S
@@ -110,16 +110,15 @@ class Prewriter:
         decides = self._state.prewrite_decides
         try:
             await self._prewrite_batch(batch, backoffer)
-        except WriteConflictError as error:
-            if decides and error.conflict_start_ts == self._state.plan.start_ts:
-                raise OutcomeUnknown(
-                    error
-                ) from error  # the transaction itself was there before: committed or rolled back
-            raise
-        except (BudgetExhausted, RegionError) as error:
-            if decides and backoffer.rpc_error is not None:
+        except (TxnClientError, BudgetExhausted, RegionError) as error:
+            # After an attempt without an answer a refusal may be the echo of that attempt, which committed the transaction.
+            if decides and (backoffer.rpc_error is not None or self._meets_itself(error)):
                 raise OutcomeUnknown(error) from error
             raise
+
+    def _meets_itself(self, error: DbError) -> bool:
+        """Whether a conflict is with the transaction's own commit or rollback, by whoever settled it."""
+        return isinstance(error, WriteConflictError) and error.conflict_start_ts == self._state.plan.start_ts
 
     async def _prewrite_batch(self, batch: Batch, backoffer: Backoffer) -> None:
         state = self._state

@@ -127,7 +127,7 @@ class Transaction:
 
     async def scan(
         self, start: bytes, end: bytes = b"", limit: int = 0, *, reverse: bool = False, batch_size: int = SCAN_BATCH
-    ) -> AsyncIterator[Pair]:
+    ) -> AsyncGenerator[Pair, None]:
         """The pairs of [start, end) this transaction sees, own writes included, in order."""
         self._check_open()
         if not len(self.buffer):
