@@ -8,7 +8,7 @@ SEEDS ?= 20
 START ?= 0
 CASE ?= all
 
-.PHONY: playground test check protos verify-protos bench sim pd-sim example-flights lock format
+.PHONY: playground test check protos verify-protos bench sim pd-sim chaos example-flights lock format
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("tidb-py needs Python 3.11 or newer: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
@@ -48,6 +48,10 @@ sim: $(STAMP)
 
 pd-sim: $(STAMP)
 	$(BIN)/python -m pd_py.simulator --case $(CASE) $(ARGS)
+
+# Needs root and iproute2 (network namespaces).
+chaos: $(STAMP)
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 example-flights: $(STAMP)
 	$(BIN)/python examples/flights.py $(ARGS)

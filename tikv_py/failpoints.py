@@ -51,6 +51,7 @@ SERVER: dict[str, Point] = {
     "split_before_propose": waiting("a split has its ids and is to be proposed; return makes it fail"),
     "gc_driver_before_locks": waiting("the txn safe point is advanced, no lock of before it is settled yet"),
     "gc_before_remove": waiting("a batch of old versions is to be removed; return makes it wait and try again"),
+    "flashback_batch": waiting("a batch of old versions is to be written by a flashback; return answers ServerIsBusy"),
     "destroy_range_begin": waiting("an UnsafeDestroyRange begins; return answers ServerIsBusy"),
     "bootstrap_prepared": waiting("the first region is on disk, PD does not know it"),
     "bootstrap_decided": waiting("PD answered about the first region, the preparation is still on disk"),

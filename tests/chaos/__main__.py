@@ -3,8 +3,8 @@
     python -m tests.chaos --workload append --nemesis kill,pause,partition,shuffle --seconds 60 --seed 1
     python -m tests.chaos --workload append --check history.jsonl
 
-Prints the verdict, the operations, the faults and the longest outage of each run; the exit status is 1 when one failed. Needs root
-and iproute2, for network namespaces. Logs and histories of all runs stay in the directory that is printed.
+Prints the verdict, the operations, the faults and the longest outage of each run; the exit status is 1 when one failed.
+Needs root and iproute2, for network namespaces. Logs and histories of all runs stay in the directory that is printed.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""A process beside the clients that talks to PD's HTTP interface for the nemesis: it moves leaders about, and says who leads.
+"""A process beside the clients that talks to PD's HTTP interface for the nemesis: it moves leaders about, and says who
+leads.
 
     python -m tests.chaos.agent PD_ADDRESSES SEED
 
-Reads one JSON line per command and answers each with one: `{"do": "leaders"}` tells the address of PD's leader and, by address, how many
-regions each store leads; `{"do": "shuffle", "on": true}` begins to transfer the leaders of random regions to random stores,
-`false` ends it and tells how many transfers PD took. PD may be away: what cannot be asked is not told.
+Reads one JSON line per command and answers each with one: `{"do": "leaders"}` tells the address of PD's leader and, by
+address, how many regions each store leads; `{"do": "shuffle", "on": true}` begins to transfer the leaders of random
+regions to random stores, `false` ends it and tells how many transfers PD took. PD may be away: what cannot be asked is
+not told.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import random
 import sys
 import threading
 import urllib.request
+from contextlib import suppress
 from typing import Any
 
 CALL_S = 1.0
@@ -66,10 +69,8 @@ class Agent:
         pause = threading.Event()
         while True:
             self.shuffling.wait()
-            try:
+            with suppress(OSError, LookupError, TypeError):  # PD is away, or the region has no leader now: the next one
                 self.move_one()
-            except (OSError, LookupError, TypeError):
-                pass  # PD is away, or the region has no leader now: the next one
             pause.wait(SHUFFLE_EVERY_S)
 
     def answer(self, command: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
     python -m tests.chaos.clients WORKLOAD PD_ADDRESSES HISTORY_FILE PREFIX SEED CLIENTS
 
-Says on standard output, one JSON line each: `{"ready": true}` when the clients begin, then every 100 ms how many operations had which
-outcome. SIGTERM ends the clients after the operations they are in; then come the final reads and the line `{"done": true}`.
+Says on standard output, one JSON line each: `{"ready": true}` when the clients begin, then every 100 ms how many
+operations had which outcome. SIGTERM ends the clients after the operations they are in; then come the final reads and
+the line `{"done": true}`.
 """
 
 from __future__ import annotations
@@ -81,8 +82,10 @@ async def main(name: str, addresses: list[str], path: Path, prefix: bytes, seed:
             await reporting
         await workload.finish(judge)
     say(done=True)
-    for connection in (*connections, *raws):
+    for connection in connections:
         await connection.close()
+    for raw in raws:
+        await raw.close()
 
 
 if __name__ == "__main__":

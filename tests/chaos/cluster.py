@@ -1,7 +1,7 @@
 """Three PD members and three stores as processes, each in a network namespace of its own, and what can be done to them.
 
-Clients run in a namespace of their own too (`HOME`), which no fault cuts off: what they cannot reach is the fault of servers.
-`heal` ends everything that was done and starts what was killed, on the data it had.
+Clients run in a namespace of their own too (`HOME`), which no fault cuts off: what they cannot reach is the fault of
+servers. `heal` ends everything that was done and starts what was killed, on the data it had.
 """
 
 from __future__ import annotations

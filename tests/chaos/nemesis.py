@@ -1,9 +1,10 @@
-"""Who does harm to a cluster: one fault after another by a seed, each healed before the next begins, all healed at the end.
+"""Who does harm to a cluster: one fault after another by a seed (with the
+name of the workload), each healed before the next begins, all healed at the end.
 
-Kinds: `kill` (kill -9, started again at the heal), `pause` (SIGSTOP), `partition` (a node alone, a node deaf or mute, two halves),
-`shuffle` (leaders move about all the time). Each kind has its turn before one has a second; `shuffle` also comes with others. Half of the
-faults aim at who leads: PD's leader, or the store with most leaders, as far as PD tells. A seed repeats the choices, not the outcome:
-processes and packets take their own time.
+Kinds: `kill` (kill -9, started again at the heal), `pause` (SIGSTOP), `partition` (a node alone, a node deaf or mute,
+two halves), `shuffle` (leaders move about all the time). Each kind has its turn before one has a second; `shuffle` also
+comes with others. Half of the faults aim at who leads: PD's leader, or the store with most leaders, as far as PD tells.
+A seed repeats the choices, not the outcome: processes and packets take their own time.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class Fault:
 class AgentPipe:
     """The nemesis' end of `tests.chaos.agent`."""
 
-    def __init__(self, cluster: Cluster, seed: int) -> None:
-        command = ["-m", "tests.chaos.agent", ",".join(cluster.pd), str(seed)]
+    def __init__(self, cluster: Cluster, seed: str) -> None:
+        command = ["-m", "tests.chaos.agent", ",".join(cluster.pd), seed]
         self._process = cluster.run(HOME, command, "agent", talks=True)
         self._names = {cluster.spaces.addresses[name]: name for name in NODES}
 
@@ -75,7 +76,7 @@ class AgentPipe:
 class Nemesis:
     """One run's faults."""
 
-    def __init__(self, cluster: Cluster, kinds: tuple[str, ...], seed: int) -> None:
+    def __init__(self, cluster: Cluster, kinds: tuple[str, ...], seed: str) -> None:
         self.cluster, self.kinds = cluster, kinds
         self.rng = random.Random(seed)
         self.agent = AgentPipe(cluster, seed)

@@ -1,7 +1,7 @@
 """One run: a workload's clients and a nemesis on a cluster, then the verdict on what the clients saw.
 
-A run fails by its verdict, and also when it shows nothing: too few acknowledged operations, none soon after the last heal, no
-final reads, or a server that ended by itself.
+A run fails by its verdict, and also when it shows nothing: too few acknowledged operations, none soon after the last
+heal, no final reads, or a server that ended by itself.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from tests.chaos.cluster import HOME, Cluster
@@ -54,7 +55,10 @@ class Report:
     plan: Plan
     counts: dict[Outcome, int]
     faults: tuple[Fault, ...]
+    begun: float
+    """When the clients began, by the monotonic clock."""
     longest_outage: float
+    outage_begun: float
     recovery: float
     """From the last heal to the first answer to an operation that began after it; infinite when there was none."""
     verdict: Verdict
@@ -72,9 +76,13 @@ class Report:
         lines = [
             f"{plan.workload}: {'passed' if self.passed else 'FAILED'} (seed {plan.seed}, {plan.seconds:g} s)",
             f"  operations: {counts}",
-            f"  faults: {len(self.faults)}, longest outage {self.longest_outage:.1f} s, "
-            f"first answer {self.recovery:.1f} s after the last heal",
-            *(f"    {fault.healed - fault.begun:5.1f} s  {fault.what}" for fault in self.faults),
+            f"  longest outage: {self.longest_outage:.1f} s from {self.outage_begun - self.begun:.1f} s",
+            f"  first answer: {self.recovery:.1f} s after the last heal",
+            f"  faults: {len(self.faults)}",
+            *(
+                f"    {fault.begun - self.begun:5.1f} .. {fault.healed - self.begun:5.1f} s  {fault.what}"
+                for fault in self.faults
+            ),
             *(f"  {failure}" for failure in self.failures),
             f"  history: {self.history}",
             f"  verdict: {self.verdict}",
@@ -142,7 +150,7 @@ def run(cluster: Cluster, plan: Plan) -> Report:
     history = cluster.directory / f"{plan.workload}-{plan.seed}.jsonl"
     clients = Clients(cluster, plan, history, prefix)
     failures: list[str] = []
-    nemesis = Nemesis(cluster, plan.kinds, plan.seed)
+    nemesis = Nemesis(cluster, plan.kinds, f"{plan.workload} {plan.seed}")
     over = threading.Event()
     begun = healed = time.monotonic()
     try:
@@ -178,12 +186,9 @@ def judge(
     """The verdict and the figures. `times`: when the clients began, and when the last fault was healed."""
     begun, healed = times
     answered = sorted(one.returned for one in operations if one.ok)
-    outage = max(
-        (after - before for before, after in zip([begun, *answered], answered, strict=False)), default=plan.seconds
-    )
-    recovery = (
-        min((one.returned for one in operations if one.ok and one.called >= healed), default=float("inf")) - healed
-    )
+    outage, since = max(((after - at, at) for at, after in pairwise([begun, *answered])), default=(plan.seconds, begun))
+    recovered = min((one.returned for one in operations if one.ok and one.called >= healed), default=float("inf"))
+    recovery = recovered - healed
     floor = int(plan.seconds * FLOOR_PER_S)
     if len(answered) < floor:
         failures.append(
@@ -193,4 +198,4 @@ def judge(
         failures.append(f"nothing was acknowledged within {RECOVER_WITHIN_S} s of the last heal")
     counts = {outcome: sum(one.outcome is outcome for one in operations) for outcome in Outcome}
     verdict = CHECKERS[plan.workload](operations)
-    return Report(plan, counts, faults, outage, recovery, verdict, history, tuple(failures))
+    return Report(plan, counts, faults, begun, outage, since, recovery, verdict, history, tuple(failures))

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.cluster import end
 from tests.support.netns import Namespaces, available, namespaces
 
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("processes"), pytest.mark.timeout(400)]
@@ -86,14 +87,6 @@ class Cluster:
     def kill(self, name: str) -> None:
         self.signal(name, signal.SIGKILL)
         self.processes[name].wait()
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process, whatever state it is in."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGCONT)
-        process.kill()
-        process.wait()
 
 
 class Watcher:

@@ -66,6 +66,19 @@ async def write_some(cluster: pg.PlaygroundCluster) -> None:
             txn.put(b"apple", b"green")
 
 
+async def test_a_cluster_is_set_back() -> None:
+    with pg.playground("--db", "0", "--kv", "1") as cluster:
+        async with await connect_txn([cluster.pd]) as client:
+            async with client.begin() as txn:
+                txn.put(b"apple", b"red")
+            version = await client.timestamp()
+            async with client.begin() as txn:
+                txn.put(b"apple", b"green")
+            assert "is not a timestamp of before" in Ctl().refusal("flashback", "--pd", cluster.pd, "-v", str(1 << 62))
+            assert Ctl().values("flashback", "--pd", cluster.pd, "-v", str(version)) == [{"regions": 1}]
+            assert await client.snapshot(await client.timestamp()).get(b"apple") == b"red"
+
+
 async def test_a_running_and_a_stopped_store(tmp_path: Path) -> None:
     directory = tmp_path / "data"
     apple = escape(data_key(b"apple"))

@@ -134,7 +134,7 @@ def meaning(response: Any) -> str:
     return str(response)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(commands, min_size=1, max_size=25))
 def test_same_answers_as_the_stores(script: list[tuple[str, Any]]) -> None:
     ours, theirs = MemoryStorage(LoopClock()), MvccStorage(protect_rollbacks=True)

@@ -17,18 +17,20 @@ async def run_all(jobs: Sequence[Callable[[], Awaitable[T]]], limit: int = DEFAU
     """Results in the order of `jobs`. The first failure cancels the others, waits for them, and is raised as it is."""
     if len(jobs) == 1:
         return [await jobs[0]()]
-    room = asyncio.Semaphore(limit)
+    results: list[Any] = [None] * len(jobs)
+    waiting = iter(enumerate(jobs))
 
-    async def run(job: Callable[[], Awaitable[T]]) -> T:
-        async with room:
-            return await job()
+    async def work() -> None:
+        for number, job in waiting:
+            results[number] = await job()
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(run(job)) for job in jobs]
+            for _ in range(min(limit, len(jobs))):
+                group.create_task(work())
     except BaseExceptionGroup as failures:
         raise first_leaf(failures) from None
-    return [task.result() for task in tasks]
+    return results
 
 
 async def received(stream: StreamCall) -> Any:

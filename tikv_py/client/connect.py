@@ -26,6 +26,10 @@ async def connect_txn(
     )
 
 
-async def connect_raw(pd_endpoints: Sequence[str], *, tls: Tls | None = None, cf: str = "") -> RawClient:
-    """A raw client. Raises PdUnavailable."""
-    return await RawClient.connect(pd_endpoints, transport=GrpcTransport(tls), clock=SystemClock(), cf=cf)
+async def connect_raw(
+    pd_endpoints: Sequence[str], *, tls: Tls | None = None, cf: str = "", atomic: bool = False
+) -> RawClient:
+    """A raw client; `atomic` when it mixes compare-and-swaps with other writes of the same keys. Raises PdUnavailable."""
+    return await RawClient.connect(
+        pd_endpoints, transport=GrpcTransport(tls), clock=SystemClock(), cf=cf, atomic=atomic
+    )

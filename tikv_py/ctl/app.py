@@ -13,13 +13,13 @@ import typer
 
 from core_py.errors import DbError
 from core_py.runtime import cli
-from tikv_py.ctl import data_commands, region_commands, store_commands
+from tikv_py.ctl import cluster_commands, data_commands, region_commands, store_commands
 from tikv_py.ctl.session import Session
 from tikv_py.debug.escape import BadKeyText, escape, unescape
 from tikv_py.mvcc.keys import data_key, user_key
 
 app = typer.Typer(help="Look into a store, or repair a stopped one.")
-for part in (region_commands, data_commands, store_commands):
+for part in (region_commands, data_commands, store_commands, cluster_commands):
     app.registered_commands += part.app.registered_commands
     app.registered_groups += part.app.registered_groups
 

@@ -32,7 +32,7 @@ from core_py.runtime.log import get_logger
 from protos.kvproto import metapb_pb2
 from protos.kvproto import raft_cmdpb_pb2 as cmdpb
 from protos.kvproto import raft_serverpb_pb2 as serverpb
-from tikv_py.raftstore import births, commands, deaths, merge_rules
+from tikv_py.raftstore import births, commands, deaths, flashback, merge_rules
 from tikv_py.raftstore.peer import Peer, ignore_outcome
 from tikv_py.raftstore.region import AdminRefused, is_older, overlaps, same_epoch
 
@@ -61,6 +61,9 @@ def prepare(store: Store, source: Peer, target_region: metapb_pb2.Region) -> byt
         raise ProposalInMergingMode(target_region.id)
     if not same_epoch(target.region.region_epoch, target_region.region_epoch):
         raise AdminRefused(f"region {target_region.id} has changed since its merge with {region_id} was decided")
+    for region in (source.region, target.region):
+        if region.is_in_flashback:
+            raise flashback.in_progress(region)
     merge_rules.check_neighbours(source.region, target.region)
     if source.storage.applied_term != source.node.term or source.node.has_pending_conf or source.node.lead_transferee:
         raise StaleCommand(region_id)
@@ -103,7 +106,7 @@ def pursue(store: Store, source: Peer) -> None:
     if target is not None and target.storage.is_initialized and target.snapshot is None:
         epoch = target.region.region_epoch
         if same_epoch(epoch, merge.target.region_epoch):
-            if target.is_leader:
+            if target.is_leader and not target.region.is_in_flashback:
                 _propose_commit(store, source, target, merge)
             return
     elif target is None and merge.target.id in store.merged:

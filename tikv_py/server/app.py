@@ -197,7 +197,8 @@ class TikvServer:
         calls = RegionCalls(self.pd, StoreCalls(ports.transport, self._address_of), ports.clock)
         driver = self.gc_driver = GcDriver(store, self.pd, calls, config.gc, failed)
         self._workers += [gc, driver]
-        starts += [gc.start, driver.start]
+        if not config.storage.enable_ttl:  # or it would take raw data for versions
+            starts += [gc.start, driver.start]
         return services, gc, starts
 
     def _meta(self, store_id: int) -> metapb_pb2.Store:

@@ -30,6 +30,7 @@ from tikv_py.server.config import DebugConfig
 
 T = TypeVar("T")
 
+FlashbackHandler = Callable[[debugpb.FlashbackToVersionRequest], Awaitable[debugpb.FlashbackToVersionResponse]]
 ReadProgressHandler = Callable[[debugpb.GetRegionReadProgressRequest], Awaitable[debugpb.GetRegionReadProgressResponse]]
 
 SCANS_MAX = 4
@@ -57,12 +58,14 @@ class DebugService:
         registry: CollectorRegistry,
         config: DebugConfig,
         read_progress: ReadProgressHandler,
+        flashback: FlashbackHandler,
     ) -> None:
         self._store = store
         self._config = config
         self._cluster_id = cluster_id
         self._registry = registry
         self._read_progress = read_progress
+        self._flashback = flashback
         self._inspector = Inspector(store.raft_db, store.kv_db)
         self._scans = 0
 
@@ -85,6 +88,7 @@ class DebugService:
             "GetClusterInfo": self._cluster_info,
             "GetAllRegionsInStore": self._all_regions,
             "GetRegionReadProgress": self._read_progress,
+            "FlashbackToVersion": self._flashback,
         }
         handlers: dict[str, Handler] = {name: _with_statuses(handler) for name, handler in unary.items()}
         handlers["ScanMvcc"] = self._scan_mvcc

@@ -75,6 +75,7 @@ class Dispatcher:
     ) -> None:
         self._commands = commands
         self._pool = pool or ReadPool(clock, metrics.read_pool, threads=1, max_waiting=TASKS_MAX)
+        self._lines = self._pool.turns
         self._detailed = {
             name for name, one in commands.items() if "exec_details_v2" in one.response.DESCRIPTOR.fields_by_name
         }
@@ -83,6 +84,7 @@ class Dispatcher:
         self._scope = TaskScope("commands", on_failure=lambda _error: None)  # `_run` answers every failure itself
         self._unary = 0
         self._durations = {name: metrics.grpc_duration.labels(name) for name in commands}
+        self._started = {name: (one, self._durations[name], READS.get(name)) for name, one in commands.items()}
         self._failures = {name: metrics.grpc_fail.labels(name) for name in commands}
 
     async def unary(self, name: str, request: Message) -> Message:
@@ -112,12 +114,14 @@ class Dispatcher:
 
     def start(self, name: str, request: Message, done: Done) -> None:
         """Serve a batched command; `done` gets its response, now or later."""
-        command = self._commands[name]
+        command, duration, kind = self._started[name]
         began = self._clock.monotonic()
-        duration = self._durations[name]
         try:
-            if command.now is not None:
-                response = self._at_once(command, request, began)
+            if (now := command.now) is not None:
+                if kind is Read.POINT and not self._lines.length:
+                    response = now(request)
+                else:
+                    response = self._at_once(command, request, began)
                 if response is not None:
                     duration.observe(self._clock.monotonic() - began)
                     done(response)
@@ -154,11 +158,11 @@ class Dispatcher:
         return command.now(request)
 
     async def _serve(self, command: Command, request: Any) -> Any:
-        """Run a command to its end; reads in their turn."""
+        """Run a command to its end; reads in their turn, and those that waited for it say so."""
         if command.name not in READS:
             return await command.run(request)
         pool, clock = self._pool, self._clock
-        waited_s = await pool.turn(request.context)
+        waited_s = 0.0 if pool.try_turn() else await pool.turn(request.context)
         began, turn_round = clock.monotonic(), pool.round
         response = None if command.now is None else command.now(request)
         if response is None:
@@ -166,6 +170,8 @@ class Dispatcher:
         seconds = clock.monotonic() - began
         if pool.round == turn_round:
             pool.ran(seconds)
+        if not waited_s:
+            return response
         self._metrics.read_pool.handle[level_of(request.context)].observe(seconds)
         if command.name in self._detailed:
             times = response.exec_details_v2.time_detail_v2

@@ -53,14 +53,15 @@ class RawService:
 
     def _get(self, peer: Peer, request: pb.RawGetRequest) -> pb.RawGetResponse:
         stored = self._read(peer, request, "raw_get")
-        if stored is not None and self._values.ttl:
+        if self._values.ttl:
             stored = self._values.live(stored, self._values.now_s())
         return pb.RawGetResponse(not_found=True) if stored is None else pb.RawGetResponse(value=stored)
 
     def _read(self, peer: Peer, request: pb.RawGetRequest | pb.RawGetKeyTTLRequest, command: str) -> bytes | None:
         """What is stored under the request's key."""
         key = request.key
-        self._values.check_version(request.context, command)
+        if request.context.api_version:
+            self._values.check_version(request.context, command)
         check_key(peer.region, key)
         stored = self._engine.get(family(request.cf), b"z" + key)
         peer.flow.read_keys += 1

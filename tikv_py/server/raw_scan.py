@@ -219,7 +219,8 @@ def _bounded(request: pb.RawBatchScanRequest) -> list[tuple[bytes, bytes]]:
         start, end = bounds.start_key, bounds.end_key
         if not end and at + 1 < len(ranges):
             end = ranges[at + 1].start_key
-        if end and (start <= end if request.reverse else start >= end):
+        backwards = start and start <= end if request.reverse else start >= end
+        if end and backwards:
             raise InvalidRanges
         out.append((start, end))
     return out

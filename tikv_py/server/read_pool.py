@@ -134,7 +134,10 @@ class ReadPool:
         return True
 
     async def turn(self, context: kvrpcpb_pb2.Context) -> float:
-        """Wait for a turn, which lasts until the caller gives up the loop; the seconds waited. Raises ServerIsBusy."""
+        """Wait for a turn, which lasts until the caller gives up the loop; the seconds waited. Raises ServerIsBusy.
+
+        They are 0 only if the loop was not given up.
+        """
         if self.try_turn():
             return 0.0
         level, began = level_of(context), self._clock.monotonic()
@@ -145,7 +148,7 @@ class ReadPool:
         self._watch_round()
         await waiter
         deadline.check()
-        waited_s = self._clock.monotonic() - began
+        waited_s = max(self._clock.monotonic() - began, SOME_WAIT_S)
         self._metrics.wait[level].observe(waited_s)
         return waited_s
 
@@ -231,7 +234,7 @@ class ReadPool:
 
     def _check_room(self, lines: Lines, level: int, context: kvrpcpb_pb2.Context, expected_s: float) -> None:
         expected_s = max(expected_s, lines.longest_wait_s(level, self._clock.monotonic()))
-        expected_ms = int(expected_s * 1000)
+        expected_ms = round(expected_s * 1000)
         if lines.in_line(level) >= self._max_waiting:
             self._metrics.refused.inc()
             raise ServerIsBusy(f"read pool: {lines.in_line(level)} {NAMES[level]} reads wait", 0, expected_ms)

@@ -19,6 +19,7 @@ from tikv_py.server.config import TikvConfig
 from tikv_py.server.debug import DebugService
 from tikv_py.server.destroy_range import RangeService
 from tikv_py.server.dispatch import Command, Dispatcher
+from tikv_py.server.flashback import FlashbackService
 from tikv_py.server.health import HealthFeedback
 from tikv_py.server.kv_lock import KvLockService
 from tikv_py.server.kv_read import KvReadService
@@ -81,7 +82,15 @@ class NodeServices:
         self._clock = clock
         self._feedback = HealthFeedback(store, clock)
         self._safe_ts = SafeTsService(store)
-        self._debug = DebugService(store, pd.cluster_id, registry, config.debug, self._safe_ts.region_read_progress)
+        self._flashback = FlashbackService(access)
+        self._debug = DebugService(
+            store,
+            pd.cluster_id,
+            registry,
+            config.debug,
+            self._safe_ts.region_read_progress,
+            self._flashback.debug,
+        )
         self._dispatcher: Dispatcher | None = None
         self.serving = True
 
@@ -136,6 +145,8 @@ class NodeServices:
             Command("KvCheckSecondaryLocks", pb.CheckSecondaryLocksResponse, writes.check_secondary_locks),
             Command("KvResolveLock", pb.ResolveLockResponse, writes.resolve_lock),
             Command("KvDeleteRange", pb.DeleteRangeResponse, ranges.delete_range),
+            Command("KvPrepareFlashbackToVersion", pb.PrepareFlashbackToVersionResponse, self._flashback.prepare),
+            Command("KvFlashbackToVersion", pb.FlashbackToVersionResponse, self._flashback.finish),
             Command("UnsafeDestroyRange", pb.UnsafeDestroyRangeResponse, ranges.unsafe_destroy_range),
             Command("ReadIndex", pb.ReadIndexResponse, reads.read_index),
             Command("SplitRegion", pb.SplitRegionResponse, self._split_region),

@@ -7,34 +7,34 @@ from typing import Any
 from tests.chaos.workloads.base import Attempt, Session, View, Workload
 from tests.support.checkers.history import Outcome
 
-ACTIVE_KEYS = 5
-APPENDS_MAX = 48
-"""After so many tried appends a key is replaced by a new one, so that lists stay short."""
+ACTIVE_KEYS = 8
+USES_MAX = 60
+"""After so many uses a key is replaced by a new one, so that lists stay short."""
 
 
 class Append(Workload):
     """See the module's text."""
 
-    splits = (b"k1", b"k3")
+    splits = (b"k2", b"k5")
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.tried = [0] * ACTIVE_KEYS  # by key, all keys of the run
+        self.used = [0] * ACTIVE_KEYS  # by key, all keys of the run
 
     def key(self, number: int) -> bytes:
         """Neighbours lie in different regions."""
         return self.prefix + b"k%d/%05d" % (number % ACTIVE_KEYS, number)
 
     def _choose(self, session: Session) -> int:
-        number = session.rng.choice([key for key, tried in enumerate(self.tried) if tried < APPENDS_MAX])
-        self.tried[number] += 1
-        if self.tried[number] == APPENDS_MAX:
-            self.tried.append(0)
+        number = session.rng.choice([key for key, used in enumerate(self.used) if used < USES_MAX])
+        self.used[number] += 1
+        if self.used[number] == USES_MAX:
+            self.used.append(0)
         return number
 
     def _plan(self, session: Session) -> list[list[Any]]:
         plan: list[list[Any]] = []
-        for _ in range(session.rng.randint(1, 4)):
+        for _ in range(session.rng.randint(1, 3)):
             number = self._choose(session)
             plan.append(["r", number, None] if session.rng.random() < 0.5 else ["append", number, self.next_number()])
         return plan
@@ -66,5 +66,5 @@ class Append(Workload):
 
     async def finish(self, session: Session) -> None:
         """Read every list."""
-        for number in range(len(self.tried)):
+        for number in range(len(self.used)):
             await self.until_done(lambda number=number: self._one(session, [["r", number, None]]))  # type: ignore[misc]

@@ -8,14 +8,14 @@ from functools import partial
 from tests.chaos.workloads.base import Attempt, Session, View, Workload
 from tests.support.checkers.history import Outcome
 
-ACCOUNTS, OPENING = 10, 100
+ACCOUNTS, OPENING = 16, 100
 READ_SHARE = 0.3
 
 
 class Bank(Workload):
     """See the module's text."""
 
-    splits = (b"a/04", b"a/07", b"t/")
+    splits = (b"a/06", b"a/11", b"t/")
 
     def account(self, number: int) -> bytes:
         """The key of a balance."""

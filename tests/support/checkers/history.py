@@ -38,6 +38,8 @@ class Operation:
     value: Any = None
     start_ts: int = 0
     commit_ts: int = 0
+    mode: str = ""
+    """How the transaction was run: `pessimistic`, `async commit` and the like."""
     error: str = ""
 
     @property
@@ -52,9 +54,10 @@ class Operation:
     def __str__(self) -> str:
         end = "?" if self.outcome is Outcome.INFO else f"{self.returned:.3f}"
         stamps = f" ts {self.start_ts}..{self.commit_ts or '-'}" if self.start_ts else ""
+        name = f"{self.mode} {self.kind}".strip()
         text = json.dumps(self.value)
         shown = text if len(text) <= SHOWN else f"{text[: SHOWN // 2]} ... {text[-SHOWN // 2 :]}"
-        return f"[{self.called:.3f} .. {end}] process {self.process} {self.kind} {self.outcome.value}{stamps}: {shown}"
+        return f"[{self.called:.3f} .. {end}] process {self.process} {name} {self.outcome.value}{stamps}: {shown}"
 
 
 SHOWN = 240

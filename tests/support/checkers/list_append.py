@@ -176,9 +176,10 @@ class _Checker:
             operation = self.history[number]
             if not operation.start_ts:
                 continue
-            if operation.start_ts in first:
-                yield Anomaly("duplicate-start-ts", indent([first[operation.start_ts], operation]).strip())
-            first[operation.start_ts] = operation
+            if "pessimistic" not in operation.mode:  # that may lock at the timestamp of the commit it met
+                if operation.start_ts in first:
+                    yield Anomaly("duplicate-start-ts", indent([first[operation.start_ts], operation]).strip())
+                first[operation.start_ts] = operation
             if operation.commit_ts and operation.commit_ts <= operation.start_ts:
                 yield Anomaly("commit-before-start", str(operation))
 

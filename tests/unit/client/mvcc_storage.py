@@ -14,6 +14,7 @@ from tikv_py.engine.memory import MemoryEngine
 from tikv_py.engine.port import CF_LOCK
 from tikv_py.mvcc import keys
 from tikv_py.mvcc.actions import check_secondary_locks, check_txn_status, cleanup, commit, pessimistic_lock, prewrite
+from tikv_py.mvcc.actions.prewrite_request import prewrite_all
 from tikv_py.mvcc.errors import KeyIsLocked, TxnError
 from tikv_py.mvcc.lock import Lock, LockType
 from tikv_py.mvcc.reader import MvccReader, snapshot_get
@@ -140,22 +141,19 @@ class MvccStorage:
             request.for_update_ts,
             is_pessimistic=request.for_update_ts > 0,
         )
-        response: Any = pb.PrewriteResponse()
         actions = list(request.pessimistic_actions) or [0] * len(request.mutations)
-        for mutation, action in zip(request.mutations, actions, strict=True):
-            wanted = prewrite.Mutation(
+        wanted = [
+            prewrite.Mutation(
                 _MUTATIONS[mutation.op],
                 mutation.key,
                 mutation.value,
                 pessimistic_action=prewrite.PessimisticAction(action),
             )
-            try:
-                prewrite.prewrite(txn, reader, props, wanted)
-            except TxnError as error:
-                response.errors.append(key_error(error))
-        if not response.errors:
-            self._write(txn)
-        return response
+            for mutation, action in zip(request.mutations, actions, strict=True)
+        ]
+        done = prewrite_all(txn, reader, props, wanted)
+        self._write(txn)
+        return pb.PrewriteResponse(errors=[key_error(error) for error in done.errors])
 
     def _for_keys(self, response: Any, start_ts: int, wanted: Any, action: Any) -> Any:
         txn, reader = self._start(start_ts)

@@ -227,11 +227,17 @@ def test_deadlines_pass_one_by_one_and_late_answers_are_dropped() -> None:
         began = loop.time()
         calls = [bench.get(key, 1.0 + 0.5 * number) for number, key in enumerate(KEYS[:4])]
         ended: dict[int, float] = {}
-        for number, call in enumerate(calls):
-            call.add_done_callback(lambda _call, number=number: ended.setdefault(number, loop.time() - began))
+
+        async def timed(number: int, call: asyncio.Task[Any]) -> Any:
+            try:
+                return await call
+            finally:
+                ended[number] = loop.time() - began
+
+        watched = [loop.create_task(timed(number, call)) for number, call in enumerate(calls)]
         await asyncio.sleep(1.2)
         bench.stream.answer(*KEYS[:2])
-        done = await asyncio.gather(*calls, return_exceptions=True)
+        done: list[Any] = await asyncio.gather(*watched, return_exceptions=True)
         assert isinstance(done[0], DeadlineExceeded)
         assert str(done[0]) == "store kv1:1: Get was not answered within its deadline"
         assert done[1].value == KEYS[1]

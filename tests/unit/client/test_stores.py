@@ -65,7 +65,7 @@ def test_a_dead_store_is_checked_once_and_left_alone_until_it_is_back() -> None:
         began = loop.time()
         assert await asyncio.gather(*(get(client, b"a") for _ in range(50))) == [b"1"] * 50
         assert loop.time() - began < 0.3
-        assert handle.liveness is Liveness.UNREACHABLE
+        assert handle.liveness.name == "UNREACHABLE"
         assert client.stores.stats.health_checks <= 2
         sent = client.stores.stats.streams_opened
         cluster.move_leader(b"a", 3)
@@ -75,7 +75,7 @@ def test_a_dead_store_is_checked_once_and_left_alone_until_it_is_back() -> None:
         await cluster.stores[1].start()
         cluster.move_leader(b"a", 1)
         await asyncio.sleep(2.1)
-        assert handle.liveness is Liveness.REACHABLE
+        assert handle.liveness.name == "REACHABLE"
         assert await get(client, b"a") == b"1"
         assert handle.watcher is not None
         assert handle.watcher.done()
@@ -99,7 +99,7 @@ def test_a_store_that_is_alive_but_broke_its_stream_is_asked_again() -> None:
         cluster.before.append(break_it)
         assert await get(client, b"a") == b"1"
         assert (dict(cluster.stores[2].calls), dict(cluster.stores[3].calls)) == asked
-        assert handle.liveness is Liveness.REACHABLE
+        assert handle.liveness.name == "REACHABLE"
 
     with_cluster(body)
 
@@ -146,12 +146,12 @@ def test_a_dead_store_nobody_wants_is_not_asked_for_ever() -> None:
         await cluster.stores[1].stop()
         await client.stores.failed(handle, RpcError("reset"))
         await asyncio.sleep(NO_INTEREST_S + 10)
-        assert handle.liveness is Liveness.UNKNOWN
+        assert handle.liveness.name == "UNKNOWN"
         assert handle.watcher is not None
         assert handle.watcher.done()
         await cluster.stores[1].start()
         assert await get(client, b"a") == b"1"
-        assert handle.liveness is Liveness.REACHABLE
+        assert handle.liveness.name == "REACHABLE"
 
     with_cluster(body)
 
@@ -327,5 +327,21 @@ def test_urgent_requests_are_told_by_their_context() -> None:
             request.context.priority = priority
             await client.sender.send(region, "KvGet", request, backoffer=backoffer)
         assert urgent == [False, True]
+
+    with_cluster(body)
+
+
+def test_stores_are_told_how_long_a_caller_waits() -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
+        await put(client, b"a", b"1")
+        for options in ({}, {"replica_read": True}):
+            await send_get(client, b"a", timeout_s=1.5, **options)
+            assert cluster.requests[-1][1].context.max_execution_duration_ms == 1500
+        backoffer = client.new_backoffer(1000)
+        region = await client.region_cache.locate_key(b"a", backoffer)
+        request = kvrpcpb_pb2.GetRequest(key=b"a", version=1)
+        request.context.max_execution_duration_ms = 7
+        await client.sender.send(region, "KvGet", request, backoffer=backoffer)
+        assert cluster.requests[-1][1].context.max_execution_duration_ms == 7
 
     with_cluster(body)

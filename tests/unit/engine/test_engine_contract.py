@@ -10,7 +10,7 @@ import pytest
 
 from core_py.errors import StorageError
 from tikv_py.engine.memory import MemoryEngine
-from tikv_py.engine.port import CF_DEFAULT, CF_LOCK, CF_WRITE, Engine, Pair, Range
+from tikv_py.engine.port import CF_DEFAULT, CF_LOCK, CF_WRITE, Engine, Pair, Pressure, Range
 from tikv_py.engine.rocks import RocksEngine
 
 
@@ -277,3 +277,23 @@ def test_rocksdb_run_larger_than_its_sync_step_is_whole(tmp_path: Path) -> None:
     engine.ingest_staged([("run", CF_WRITE)])
     assert len(engine.scan(CF_WRITE, b"", b"")) == 300
     engine.close()
+
+
+def test_a_database_tells_how_far_behind_it_is(engine: Engine) -> None:
+    put(engine, CF_DEFAULT, (b"k", b"v"))
+    pressure = engine.pressure()
+    assert {CF_DEFAULT, CF_LOCK, CF_WRITE} <= set(pressure)
+    assert pressure[CF_DEFAULT] == Pressure(0, 0, 0)
+
+
+def test_rocks_counts_the_files_that_flushes_leave(tmp_path: Path) -> None:
+    made = RocksEngine(str(tmp_path / "db"))
+    for round_ in range(2):
+        put(made, CF_DEFAULT, (b"k%d" % round_, b"v"))
+        run = made.stage(f"run{round_}")
+        run.add([(b"k%d" % round_, b"w")])
+        run.finish()
+        made.ingest_staged([(f"run{round_}", CF_DEFAULT)])
+    assert made.pressure()[CF_DEFAULT].l0_files >= 2
+    made.close()
+    assert made.pressure() == {}

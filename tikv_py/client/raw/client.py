@@ -2,6 +2,13 @@
 
 Every operation has its own budget; transport failures are retried because all commands but compare-and-swap give the same
 result when repeated.
+
+Every operation may raise RawError (the store refuses it; the text is the store's), one of the BudgetExhausted classes (no answer
+within the budget) and PdUnavailable. Times to live are whole seconds, 0 is for ever; they need stores with
+`storage.enable-ttl`, others refuse them. An expired value is not there for any command from that second on.
+
+`atomic` makes puts and deletes wait for the compare-and-swaps of their keys that are under way. A client that mixes both on
+the same keys must be made with it, or a swap may be lost.
 """
 
 from __future__ import annotations
@@ -20,6 +27,8 @@ from protos.kvproto import kvrpcpb_pb2
 from tikv_py.client.concurrency import run_all
 from tikv_py.client.errors import RawError, UndeterminedError
 from tikv_py.client.pd.client import PdClient
+from tikv_py.client.raw.answers import Pair, RawChecksum, check_response
+from tikv_py.client.raw.batch_scan import BatchScan, Bounds
 from tikv_py.client.region.backoff import Backoffer
 from tikv_py.client.region.cache import RegionCache
 from tikv_py.client.region.regions import RAW_KEYS, Region
@@ -30,8 +39,9 @@ BUDGET_MS = 20_000
 SCAN_BATCH = 256
 MAX_BATCH_KEYS = 512
 MAX_BATCH_BYTES = 256 * 1024
+MAX_KEY_BYTES = 8 << 10  # the stores' default; they have the last word
 
-Pair = tuple[bytes, bytes]
+CHECKSUM_TIMEOUT_S = 60.0  # a whole region is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +55,19 @@ class CasResult:
 class RawClient:
     """`async with await RawClient.connect(...) as client: await client.put(b"k", b"v")`."""
 
-    def __init__(self, pd: PdClient, transport: Transport, clock: Clock, random: Random, cf: str = "") -> None:
+    def __init__(
+        self,
+        pd: PdClient,
+        transport: Transport,
+        clock: Clock,
+        random: Random,
+        cf: str = "",
+        *,
+        atomic: bool = False,
+        max_key_bytes: int = MAX_KEY_BYTES,
+    ) -> None:
         self.pd, self._random, self._cf = pd, random, cf
+        self._atomic, self._max_key_bytes = atomic, max_key_bytes
         self._scope = TaskScope("raw client")
         self.region_cache = RegionCache(pd, self._scope, RAW_KEYS)
         self._stores = StoreCache(pd, transport, clock, self._scope)
@@ -61,10 +82,16 @@ class RawClient:
         clock: Clock,
         random: Random | None = None,
         cf: str = "",
+        atomic: bool = False,
+        max_key_bytes: int = MAX_KEY_BYTES,
     ) -> RawClient:
-        """Find PD and make a client. Raises PdUnavailable."""
+        """Find PD and make a client of the column family `cf` (default, lock, write). Raises PdUnavailable.
+
+        Longer keys than `max_key_bytes` are not sent in writes.
+        """
         pd = await PdClient.open(transport, pd_endpoints, clock)
-        return cls(pd, transport, clock, random or random_module.Random(pd.cluster_id), cf)
+        rng = random or random_module.Random(pd.cluster_id)
+        return cls(pd, transport, clock, rng, cf, atomic=atomic, max_key_bytes=max_key_bytes)
 
     async def __aenter__(self) -> RawClient:
         return self
@@ -92,8 +119,7 @@ class RawClient:
             )
 
         response = await with_region_retries(backoffer, attempt, idempotent=idempotent)
-        if response.error:
-            raise RawError(f"{name}: {response.error}")
+        check_response(name, response)
         return response
 
     # ---- single keys ----
@@ -104,13 +130,15 @@ class RawClient:
         return None if response.not_found else response.value
 
     async def put(self, key: bytes, value: bytes, *, ttl_s: int = 0) -> None:
-        """Set a value; `ttl_s` needs a store with TTL enabled."""
-        request = kvrpcpb_pb2.RawPutRequest(key=key, value=value, cf=self._cf, ttl=ttl_s)
+        """Set a value that lives `ttl_s` seconds."""
+        self._check_keys((key,))
+        request = kvrpcpb_pb2.RawPutRequest(key=key, value=value, cf=self._cf, ttl=ttl_s, for_cas=self._atomic)
         await self._on_key(key, "RawPut", request)
 
     async def delete(self, key: bytes) -> None:
-        """Remove a key."""
-        await self._on_key(key, "RawDelete", kvrpcpb_pb2.RawDeleteRequest(key=key, cf=self._cf))
+        """Remove a key; no error when there is none."""
+        request = kvrpcpb_pb2.RawDeleteRequest(key=key, cf=self._cf, for_cas=self._atomic)
+        await self._on_key(key, "RawDelete", request)
 
     async def ttl(self, key: bytes) -> int | None:
         """Seconds left to live (0 = for ever), or None for a missing key."""
@@ -123,7 +151,19 @@ class RawClient:
         Not repeated when it may have been carried out (the transport failed, or the store lost sight of the proposal): raises
         UndeterminedError then.
         """
-        request = kvrpcpb_pb2.RawCASRequest(key=key, value=value, cf=self._cf, ttl=ttl_s)
+        self._check_keys((key,))
+        return await self._swap(kvrpcpb_pb2.RawCASRequest(key=key, value=value, cf=self._cf, ttl=ttl_s), previous)
+
+    async def put_if_absent(self, key: bytes, value: bytes, *, ttl_s: int = 0) -> bytes | None:
+        """Set a value if the key has none: None when it did, else the value that is there. Raises UndeterminedError."""
+        return (await self.compare_and_swap(key, None, value, ttl_s=ttl_s)).previous
+
+    async def compare_and_delete(self, key: bytes, previous: bytes) -> CasResult:
+        """Remove the key when its present value is `previous`. Raises UndeterminedError, as `compare_and_swap`."""
+        return await self._swap(kvrpcpb_pb2.RawCASRequest(key=key, cf=self._cf, delete=True), previous)
+
+    async def _swap(self, request: kvrpcpb_pb2.RawCASRequest, previous: bytes | None) -> CasResult:
+        key = request.key
         request.previous_not_exist = previous is None
         request.previous_value = previous or b""
         try:
@@ -131,6 +171,11 @@ class RawClient:
         except (RpcError, UndeterminedResult) as error:
             raise UndeterminedError(f"compare-and-swap of key {key.hex()}: {error}") from error
         return CasResult(response.succeed, None if response.previous_not_exist else response.previous_value)
+
+    def _check_keys(self, keys: Iterable[bytes]) -> None:
+        longest = max(map(len, keys), default=0)
+        if longest > self._max_key_bytes:
+            raise RawError(f"a key of {longest} bytes, {self._max_key_bytes} are allowed")
 
     # ---- many keys ----
 
@@ -160,8 +205,7 @@ class RawClient:
 
         responses = await with_region_retries(backoffer, attempt)
         for response in responses:
-            if getattr(response, "error", ""):
-                raise RawError(f"{name}: {response.error}")
+            check_response(name, response)
         return responses
 
     async def batch_get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
@@ -174,14 +218,20 @@ class RawClient:
         )
         return {pair.key: pair.value for response in responses for pair in response.pairs}
 
-    async def batch_put(self, pairs: Mapping[bytes, bytes], *, ttl_s: int = 0) -> None:
-        """Set many values; not atomic."""
+    async def batch_put(self, pairs: Mapping[bytes, bytes], *, ttl_s: int | Mapping[bytes, int] = 0) -> None:
+        """Set many values, which live `ttl_s` seconds: all of them, or each its own (0 for keys that are not named).
+
+        Not atomic: after a failure some may be set.
+        """
+        self._check_keys(pairs)
 
         def make(part: list[bytes]) -> Any:
-            request = kvrpcpb_pb2.RawBatchPutRequest(cf=self._cf)
+            request = kvrpcpb_pb2.RawBatchPutRequest(cf=self._cf, for_cas=self._atomic)
             for key in part:
                 request.pairs.add(key=key, value=pairs[key])
-            if ttl_s:
+            if isinstance(ttl_s, Mapping):
+                request.ttls.extend(ttl_s.get(key, 0) for key in part)
+            elif ttl_s:
                 request.ttls.append(ttl_s)
             return request
 
@@ -193,7 +243,7 @@ class RawClient:
         await self._by_region(
             "RawBatchDelete",
             keys,
-            lambda part: kvrpcpb_pb2.RawBatchDeleteRequest(keys=part, cf=self._cf),
+            lambda part: kvrpcpb_pb2.RawBatchDeleteRequest(keys=part, cf=self._cf, for_cas=self._atomic),
             self.new_backoffer(),
         )
 
@@ -208,11 +258,54 @@ class RawClient:
             response = await self._in_region(region, "RawDeleteRange", request, backoffer)
             if response is None:
                 continue
-            if response.error:
-                raise RawError(f"RawDeleteRange: {response.error}")
+            check_response("RawDeleteRange", response)
             at = None if not upper or upper == end else upper
 
-    async def _in_region(self, region: Region, name: str, request: Any, backoffer: Backoffer) -> Any:
+    async def batch_scan(
+        self, ranges: Sequence[Bounds], each_limit: int, *, reverse: bool = False, key_only: bool = False
+    ) -> list[list[Pair]]:
+        """The pairs of each [start, end), at most `each_limit` per range, in the order of `ranges`.
+
+        `end` empty = to the last key. Descending with `reverse`. Without their values with `key_only`.
+        """
+        scan = BatchScan(ranges, each_limit, reverse=reverse)
+        backoffer = self.new_backoffer()
+        while (part := await scan.next_part(self.region_cache, backoffer)) is not None:
+            request = kvrpcpb_pb2.RawBatchScanRequest(
+                ranges=part.bounds, each_limit=part.limit, key_only=key_only, reverse=reverse, cf=self._cf
+            )
+            response = await self._in_region(part.region, "RawBatchScan", request, backoffer)
+            if response is None:
+                continue
+            check_response("RawBatchScan", response)
+            backoffer = self.new_backoffer()
+            scan.take(part, [(pair.key, pair.value) for pair in response.kvs])
+        return scan.results
+
+    async def checksum(self, start: bytes, end: bytes = b"") -> RawChecksum:
+        """Of all pairs of [start, end) of the default family; `end` empty = to the last key.
+
+        Each region shows a moment of its own, so it says something about data that nobody writes meanwhile.
+        """
+        total = RawChecksum(0, 0, 0)
+        backoffer = self.new_backoffer()
+        at: bytes | None = start
+        while at is not None and (not end or at < end):
+            region = await self.region_cache.locate_key(at, backoffer)
+            upper = _min_end(end, region.end)
+            request = kvrpcpb_pb2.RawChecksumRequest(ranges=[kvrpcpb_pb2.KeyRange(start_key=at, end_key=upper)])
+            response = await self._in_region(region, "RawChecksum", request, backoffer, CHECKSUM_TIMEOUT_S)
+            if response is None:
+                continue
+            check_response("RawChecksum", response)
+            backoffer = self.new_backoffer()
+            total = total.plus(response)
+            at = upper or None
+        return total
+
+    async def _in_region(
+        self, region: Region, name: str, request: Any, backoffer: Backoffer, timeout_s: float = WRITE_TIMEOUT_S
+    ) -> Any:
         """Send, or None when the region turned out stale (after a pause)."""
         stale = False
 
@@ -221,14 +314,17 @@ class RawClient:
             if stale:
                 return None
             stale = True
-            return await self.sender.send(region, name, request, backoffer=backoffer, timeout_s=WRITE_TIMEOUT_S)
+            return await self.sender.send(region, name, request, backoffer=backoffer, timeout_s=timeout_s)
 
         return await with_region_retries(backoffer, attempt)
 
     async def scan(
         self, start: bytes, end: bytes = b"", limit: int = 0, *, reverse: bool = False, key_only: bool = False
     ) -> list[Pair]:
-        """The pairs of [start, end) in order (descending with `reverse`), at most `limit` (0 = all)."""
+        """The pairs of [start, end) in order (descending with `reverse`), at most `limit` (0 = all).
+
+        Without their values with `key_only`. Each region shows a moment of its own.
+        """
         return [pair async for pair in self.iterate(start, end, limit, reverse=reverse, key_only=key_only)]
 
     async def iterate(
@@ -251,6 +347,7 @@ class RawClient:
             response = await self._in_region(region, "RawScan", request, backoffer)
             if response is None:
                 continue
+            check_response("RawScan", response)
             backoffer = self.new_backoffer()
             for pair in response.kvs:
                 yield pair.key, pair.value

@@ -139,6 +139,8 @@ class RegionRequestSender:
         context.cluster_id = self.cluster_id
         if context.replica_read or context.stale_read:
             context.replica_read = context.stale_read = False
+        if not context.max_execution_duration_ms:
+            context.max_execution_duration_ms = int(timeout_s * 1000)
         trouble: RpcError | errorpb_pb2.Error
         try:
             urgent = context.priority == kvrpcpb_pb2.High
@@ -159,7 +161,7 @@ class RegionRequestSender:
         loop = asyncio.get_running_loop()
         while True:
             handle = await self._choose(sending)
-            self._fill(request.context, sending)
+            self._fill(request.context, sending, timeout_s)
             urgent = request.context.priority == kvrpcpb_pb2.High
             began_s = loop.time()
             trouble: RpcError | errorpb_pb2.Error
@@ -241,8 +243,10 @@ class RegionRequestSender:
             )
         return found
 
-    def _fill(self, context: Any, sending: _Sending) -> None:
+    def _fill(self, context: Any, sending: _Sending, timeout_s: float) -> None:
         region = sending.region
+        if not context.max_execution_duration_ms:
+            context.max_execution_duration_ms = int(timeout_s * 1000)  # a store need not work for nobody
         context.region_id = region.id
         context.region_epoch.CopyFrom(region.meta.region_epoch)
         context.peer.CopyFrom(sending.peer)

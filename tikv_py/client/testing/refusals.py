@@ -9,11 +9,13 @@ from tikv_py.client.testing.table import Lock
 
 
 class Refused(Exception):
-    """A rule's no. `lock` is set when a lock is in the way."""
+    """A rule's no. `lock` is set when a lock is in the way; `lost` when the transaction's own lock has gone."""
 
-    def __init__(self, error: Any, key: bytes = b"", lock: Lock | None = None) -> None:
+    def __init__(self, error: Any, key: bytes = b"", lock: Lock | None = None, *, lost: bool = False) -> None:
         super().__init__(str(error))
         self.error, self.key, self.lock = error, key, lock
+        self.may_be_repeated = lost or lock is not None or error.HasField("conflict")
+        """Whether the reason may be that the transaction has committed and its request arrived again."""
 
 
 def locked(key: bytes, lock: Lock, *, resolve_unconditionally: bool = False) -> Refused:
@@ -82,6 +84,11 @@ def assertion(key: bytes, start_ts: int, wanted: int) -> Refused:
 def deadlock(key: bytes, holder_ts: int) -> Refused:
     """Waiting would close a circle."""
     return Refused(pb.KeyError(deadlock=pb.Deadlock(lock_ts=holder_ts, lock_key=key, deadlock_key=key)))
+
+
+def lost(key: bytes, start_ts: int) -> Refused:
+    """The transaction's pessimistic lock is not there any more."""
+    return Refused(pb.KeyError(abort=f"transaction {start_ts} lost its lock on key {key.hex()}"), key, lost=True)
 
 
 def abort(text: str) -> Refused:

@@ -10,6 +10,7 @@ Not there: the coprocessor, garbage collection of versions, pipelined transactio
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -36,6 +37,8 @@ class MemoryStorage:
         self.table = Table()
         self.raw = RawStorage(clock)
         self.max_ts = 0
+        self.declines = False
+        """Answer every wish for async commit or one phase with "two phases"."""
         self._waits = LockWaits()
         self._commands: dict[str, Callable[[Any, Bounds], Any]] = {
             "KvGet": self._get,
@@ -149,51 +152,60 @@ class MemoryStorage:
 
     def _prewrite(self, request: Any, _bounds: Bounds) -> Any:
         floor = max(self.max_ts, request.start_version, request.for_update_ts) + 1
-        quick = request.use_async_commit or request.try_one_pc
-        if quick and request.max_commit_ts and floor > request.max_commit_ts:
-            request.use_async_commit = request.try_one_pc = quick = False  # the client is told to use two phases
-        if quick:
+        if self.declines or (request.max_commit_ts and floor > request.max_commit_ts):
+            request.use_async_commit = request.try_one_pc = False  # the client is told to use two phases
+        if request.use_async_commit or request.try_one_pc:
             request.min_commit_ts = max(request.min_commit_ts, floor)
-        response = pb.PrewriteResponse()
         actions = list(request.pessimistic_actions) or [0] * len(request.mutations)
+        expected = {c.index: c.expected_for_update_ts for c in request.for_update_ts_constraints}
         changes: list[Change] = []
-        for mutation, action in zip(request.mutations, actions, strict=True):
+        locked: list[Any] = []
+        wrong: list[Any] = []
+        for at, (mutation, action) in enumerate(zip(request.mutations, actions, strict=True)):
+            row = self.table.row(mutation.key)
             try:
-                change = percolator.prewrite(self.table.row(mutation.key), request, mutation, action)
+                change = percolator.prewrite(row, request, mutation, action, expected.get(at, 0))
             except Refused as refused:
-                response.errors.append(refused.error)
-            except percolator.CommittedAlready as done:
-                response.min_commit_ts = done.commit_ts
-                response.one_pc_commit_ts = done.commit_ts if request.try_one_pc else 0
-                return response
+                done = row.committed_by(request.start_version)
+                if refused.may_be_repeated and done is not None:
+                    return self._decided(request, done.commit_ts)
+                if refused.lock is None and not refused.error.HasField("assertion_failed"):
+                    return pb.PrewriteResponse(errors=[refused.error])
+                (wrong if refused.lock is None else locked).append(refused.error)
             else:
-                if change is not None:
-                    changes.append(change)
-        if response.errors:
-            return response
-        self.table.apply(changes)
+                changes += [change] if change is not None else []
+        if locked or wrong:
+            return pb.PrewriteResponse(errors=locked or wrong[:1])
+        return self._apply_prewrite(request, changes)
+
+    @staticmethod
+    def _decided(request: Any, commit_ts: int) -> Any:
         if request.try_one_pc:
-            response.one_pc_commit_ts = self._commit_at_once(request)
-        elif request.use_async_commit:
-            response.min_commit_ts = self._promised(request)
-        return response
+            return pb.PrewriteResponse(one_pc_commit_ts=commit_ts)
+        return pb.PrewriteResponse(min_commit_ts=commit_ts if request.use_async_commit else 0)
 
-    def _commit_at_once(self, request: Any) -> int:
-        commit_ts: int = request.min_commit_ts
-        start_ts = request.start_version
-        changes = []
-        for mutation in request.mutations:
-            lock = self.table.row(mutation.key).lock
-            if lock is not None and lock.start_ts == start_ts:
-                changes.append(Change(mutation.key, None, Version(commit_ts, start_ts, lock.kind, lock.value)))
+    def _apply_prewrite(self, request: Any, changes: list[Change]) -> Any:
+        """Write the locks, or in one phase the versions; in two phases when a key was prewritten so before."""
+        touched = {change.key for change in changes}
+        before = [self.table.row(m.key).lock for m in request.mutations if m.key not in touched]
+        found = [lock for lock in before if lock is not None and lock.start_ts == request.start_version]
+        if (found and request.try_one_pc) or not all(lock.use_async_commit for lock in found):
+            request.try_one_pc = request.use_async_commit = False
+            changes = [
+                replace(one, lock=replace(one.lock, use_async_commit=False, secondaries=())) if one.lock else one
+                for one in changes
+            ]
+        commit_ts = max([request.min_commit_ts, *(lock.min_commit_ts for lock in found)])
+        commit_ts = max([commit_ts, *(one.lock.min_commit_ts for one in changes if one.lock)])
+        if request.try_one_pc:
+            start_ts = request.start_version
+            changes = [
+                Change(one.key, None, Version(commit_ts, start_ts, one.lock.kind, one.lock.value))
+                for one in changes
+                if one.lock is not None
+            ]
         self.table.apply(changes)
-        return commit_ts
-
-    def _promised(self, request: Any) -> int:
-        """The largest min_commit_ts of the request's locks; 0 when one was prewritten without async commit before."""
-        found = [self.table.row(mutation.key).lock for mutation in request.mutations]
-        locks = [lock for lock in found if lock is not None]
-        return max((lock.min_commit_ts for lock in locks), default=0) if all(x.use_async_commit for x in locks) else 0
+        return self._decided(request, commit_ts)
 
     def _commit(self, request: Any, _bounds: Bounds) -> Any:
         response = pb.CommitResponse(commit_version=request.commit_version)

@@ -29,6 +29,8 @@ class Lock:
     min_commit_ts: int = 0
     use_async_commit: bool = False
     secondaries: tuple[bytes, ...] = ()
+    with_conflict: bool = False
+    """A reservation made in spite of a newer commit."""
 
     @property
     def is_pessimistic(self) -> bool:
