@@ -26,6 +26,7 @@ EXAMPLES = {
     "counter": ["counted: 80 of 80"],
     "transfers": ["sum: 500 of 500"],
     "scans": ["keys only: 1000", "pages of 300: 4", "own writes included: 1000", "as it was: 1000"],
+    "script": ["counted: b'20'", "scanned: [(b'script-example', b'20')]"],
     "unit_test": ["both tests pass"],
 }
 
@@ -63,10 +64,21 @@ def is_a_test(block: str) -> bool:
     return "def test_" in block
 
 
+def is_a_script(block: str) -> bool:
+    """Without an event loop, in a process of its own."""
+    return "tikv_py.client.sync" in block
+
+
+def test_scripts_of_the_readme(cluster: PlaygroundCluster) -> None:
+    (script,) = (block for block in BLOCKS if is_a_script(block))
+    done = run("-c", script.replace("127.0.0.1:2379", cluster.pd))
+    assert done.returncode == 0, done.stderr
+
+
 async def test_code_of_the_readme(cluster: PlaygroundCluster) -> None:
     """All blocks that are not tests, one after the other in one namespace, at a real cluster."""
     names: dict[str, Any] = {}
-    for number, block in enumerate(block for block in BLOCKS if not is_a_test(block)):
+    for number, block in enumerate(block for block in BLOCKS if not is_a_test(block) and not is_a_script(block)):
         text = block.replace("127.0.0.1:2379", cluster.pd)
         code = compile(text, f"README block {number}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         await evaluated(code, names)
@@ -86,8 +98,3 @@ def test_tests_of_the_readme(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n")
     done = run("-m", "pytest", "-q", "-p", "tidb_py.testing.pytest_plugin", "-p", "no:cacheprovider", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
-
-
-def test_sync_code_of_the_readme_is_not_forgotten() -> None:
-    """When the client has a synchronous face, the README shows it."""
-    assert not (ROOT / "tikv_py/client/sync.py").exists() or "tikv_py.client.sync" in README.read_text(encoding="utf-8")

@@ -54,7 +54,10 @@ class KvReadService:
         try:
             resolved = passed_over(request.context)
             self._access.concurrency.check_key(keys.data_key(key), key, request.version, resolved)
-            value = snapshot_get(MvccReader(self._engine), key, request.version, resolved)
+            reader = MvccReader(self._engine)
+            # A lock that is read through does not say at which timestamp it was committed.
+            committed = () if request.need_commit_ts else request.context.committed_locks
+            value = snapshot_get(reader, key, request.version, resolved, committed)
         except TxnError as error:
             return pb.GetResponse(error=key_error(error))
         peer.flow.read_keys += 1
@@ -63,7 +66,10 @@ class KvReadService:
         if value is None:
             return pb.GetResponse(not_found=True)
         peer.flow.read_bytes += len(value)
-        return pb.GetResponse(value=value)
+        commit_ts = 0
+        if request.need_commit_ts and (found := reader.get_data_write(keys.data_key(key), request.version)):
+            commit_ts = found[0]
+        return pb.GetResponse(value=value, commit_ts=commit_ts)
 
     def batch_get_now(self, request: pb.BatchGetRequest) -> pb.BatchGetResponse | None:
         """Answer at once when it is few keys and the leader's lease allows it."""
@@ -86,6 +92,7 @@ class KvReadService:
     def _batch_get(self, peer: Peer, request: pb.BatchGetRequest, wanted: Sequence[bytes]) -> list[pb.KvPair]:
         reader = MvccReader(self._engine)
         resolved = passed_over(request.context)
+        committed = frozenset(request.context.committed_locks)
         concurrency = self._access.concurrency
         pairs = []
         for key in wanted:
@@ -95,7 +102,7 @@ class KvReadService:
                 peer.hot_reads.add(bound, bound)
             try:
                 concurrency.check_key(keys.data_key(key), key, request.version, resolved)
-                value = snapshot_get(reader, key, request.version, resolved)
+                value = snapshot_get(reader, key, request.version, resolved, committed)
             except TxnError as error:
                 pairs.append(pb.KvPair(error=key_error(error), key=key))
                 continue
@@ -147,6 +154,7 @@ class KvReadService:
                 reverse=request.reverse,
                 key_only=request.key_only,
                 resolved=resolved,
+                committed=frozenset(request.context.committed_locks),
             ),
         )
         flow = peer.flow
