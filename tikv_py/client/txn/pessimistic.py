@@ -35,6 +35,9 @@ DEFAULT_WAIT_MS = 50_000  # innodb_lock_wait_timeout
 MAX_KEYS_PER_REQUEST = 256
 WAIT_ALWAYS_MS = (1 << 63) - 1  # stores cut it to their own limit
 LOCK_BUDGET_MS = 20_000
+ALIVE_MS = (
+    300  # who touched a lock in the last so many milliseconds, says its store, is alive and need not be asked about
+)
 
 log = get_logger()
 
@@ -58,6 +61,12 @@ class LockCall:
     values: dict[bytes, bytes | None] = field(default_factory=dict)
     absent: set[bytes] = field(default_factory=set)
     conflict_ts: int = 0
+
+    def begin_anew(self) -> None:
+        """Forget what an attempt found before it failed."""
+        self.values.clear()
+        self.absent.clear()
+        self.conflict_ts = 0
 
     def left_ms(self, now: float) -> int:
         """How much longer the caller wants to wait."""
@@ -183,7 +192,10 @@ class PessimisticLocks:
     async def _settle(self, errors: Sequence[kvrpcpb_pb2.KeyError], call: LockCall, backoffer: Backoffer) -> None:
         """Resolve dead owners at once; wait for live ones as long as the caller wants."""
         locks = [lock_of(error) for error in errors]
-        wait_ms = await self._context.lock_resolver.resolve(locks, 0, backoffer)
+        if all(0 < lock.duration_to_last_update_ms < ALIVE_MS for lock in locks):
+            wait_ms = ALIVE_MS
+        else:
+            wait_ms = await self._context.lock_resolver.resolve(locks, 0, backoffer)
         if not wait_ms:
             return
         if call.wait_ms == 0:
