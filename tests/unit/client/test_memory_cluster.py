@@ -15,6 +15,7 @@ from tikv_py.client.errors import DeadlockError, LockWaitTimeout, OperationTimeo
 from tikv_py.client.region.regions import TXN_KEYS, Region
 from tikv_py.client.testing.cluster import MemoryCluster, memory_cluster
 from tikv_py.client.testing.faults import LOST, BreakStream, Delay, once
+from tikv_py.client.testing.raw import crc64
 from tikv_py.client.testing.table import Lock
 from tikv_py.client.txn.client import TxnClient
 
@@ -207,3 +208,7 @@ async def test_it_runs_on_the_users_own_loop_too() -> None:
         async with client.begin() as txn:
             txn.put(A, b"1")
         assert await read(client, A) == b"1"
+
+
+def test_checksums_are_those_of_xz() -> None:
+    assert crc64(b"123456789") == 0x995DC9BBDF1939FA
