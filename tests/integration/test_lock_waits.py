@@ -10,13 +10,15 @@ import pytest
 
 from core_py.ports import methods_of
 from core_py.runtime.config import Seconds
+from core_py.sim.clock import LoopClock
 from core_py.sim.loop import run_virtual
 from protos.kvproto import deadlock_pb2
 from protos.kvproto import kvrpcpb_pb2 as pb
 from tests.integration.test_region_splits import Latency, SlowDisk
 from tests.support.cluster_checks import leader, store_of, until, whole
-from tests.support.storage_cluster import storage_cluster
+from tests.support.storage_cluster import PD_ADDRESS, storage_cluster
 from tests.support.store_rpc import StoreRpc, with_store
+from tikv_py.client.txn.client import TxnClient
 from tikv_py.raftstore import admin
 from tikv_py.server.config import PessimisticTxnConfig, TikvConfig
 from tikv_py.server.split_worker import split_region
@@ -267,3 +269,26 @@ def test_a_thousand_waiters_of_one_key_pass_as_fast_as_ten_and_in_the_order_of_t
     ahead = [at - number for at, number in enumerate(served)]
     # Those that had to ask again were not in line for a moment, so a younger one may have gone first.
     assert max(ahead) <= 20, "somebody was passed over for long"
+
+
+def test_a_lock_that_was_waited_for_very_long_lives_as_long_as_any_other() -> None:
+    async def main() -> None:
+        async with storage_cluster(1) as cluster:
+            transport = cluster.network.transport("client")
+            async with await TxnClient.connect((PD_ADDRESS,), transport=transport, clock=LoopClock()) as client:
+                first, second, third = [await client.begin(pessimistic=True) for _ in range(3)]
+                await first.lock_keys([KEY])
+                async with asyncio.TaskGroup() as group:
+                    waiting = group.create_task(second.lock_keys([KEY]))
+                    await asyncio.sleep(30)
+                    await first.rollback()
+                    await waiting
+                    waiting = group.create_task(third.lock_keys([KEY]))
+                    await asyncio.sleep(5)
+                    assert not waiting.done(), "the third takes the second for dead"
+                    second.put(KEY, b"v")
+                    await second.commit()
+                    await waiting
+                await third.rollback()
+
+    run_virtual(main())

@@ -39,7 +39,7 @@ def key_error(error: errors.TxnError) -> pb.KeyError:
         if error.resolve_unconditionally:
             out.locked.lock_ttl = 0
         if isinstance(error, LockWaitEnded):
-            out.locked.duration_to_last_update_ms = error.held_ms
+            out.locked.duration_to_last_update_ms = error.since_change_ms
     elif isinstance(error, DeadlockFound):
         out.deadlock.CopyFrom(deadlock_of(error.cycle))
     elif isinstance(error, errors.WriteConflict):

@@ -134,13 +134,28 @@ def test_the_time_is_up_with_the_lock_that_is_there_then() -> None:
         await asyncio.sleep(0.7)
         early = world.outcomes[20]
         assert isinstance(early, LockWaitEnded)
-        assert (early.lock.start_ts, early.held_ms) == (1, 0), "since when it is there is not known"
+        assert (early.lock.start_ts, early.since_change_ms) == (1, 0), "since when it is there is not known"
         world.waiting.applied(taken(KEY, 5))
         await asyncio.sleep(0.3001)
         late = world.outcomes[10]
         assert isinstance(late, LockWaitEnded)
         assert late.lock.start_ts == 5
-        assert late.held_ms == pytest.approx(300, abs=1)
+        assert late.since_change_ms == pytest.approx(300, abs=1)
+
+    with_world(body)
+
+
+def test_whose_time_is_up_while_another_takes_the_key_is_told_the_last_lock_and_that_it_changed_just_now() -> None:
+    async def body(world: World) -> None:
+        world.wait(10, holder=1)
+        world.wait(20, holder=1, timeout_s=0.505)
+        await asyncio.sleep(0.5)
+        world.waiting.applied(released(KEY))
+        await asyncio.sleep(0.01)
+        told = world.outcomes[20]
+        assert isinstance(told, LockWaitEnded)
+        assert (told.lock.start_ts, told.since_change_ms) == (1, 5)
+        assert world.ended == [10, 20]
 
     with_world(body)
 

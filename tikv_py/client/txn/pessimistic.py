@@ -35,9 +35,7 @@ DEFAULT_WAIT_MS = 50_000  # innodb_lock_wait_timeout
 MAX_KEYS_PER_REQUEST = 256
 WAIT_ALWAYS_MS = (1 << 63) - 1  # stores cut it to their own limit
 LOCK_BUDGET_MS = 20_000
-ALIVE_MS = (
-    300  # who touched a lock in the last so many milliseconds, says its store, is alive and need not be asked about
-)
+FRESH_LOCK_MS = 300
 
 log = get_logger()
 
@@ -150,11 +148,9 @@ class PessimisticLocks:
         await run_all(jobs)
 
     def _request(self, keys: Sequence[bytes], call: LockCall) -> kvrpcpb_pb2.PessimisticLockRequest:
-        gone_ms = int((self._context.clock.monotonic() - self._begun_at) * 1000)
         request = kvrpcpb_pb2.PessimisticLockRequest(
             primary_lock=self.primary,
             start_version=self._start_ts,
-            lock_ttl=gone_ms + MANAGED_TTL_MS,
             for_update_ts=call.for_update_ts,
             is_first_lock=not self.held,
             return_values=call.return_values or call.only_if_exists,
@@ -175,6 +171,8 @@ class PessimisticLocks:
         request = self._request(keys, call)
         clock = self._context.clock
         while True:
+            # Counted from the transaction's begin, which may be long ago when the lock is got at last.
+            request.lock_ttl = int((clock.monotonic() - self._begun_at) * 1000) + MANAGED_TTL_MS
             request.wait_timeout = max(1, call.left_ms(clock.monotonic())) if call.wait_ms != 0 else -1
             try:
                 response = await self._context.sender.send(
@@ -190,12 +188,15 @@ class PessimisticLocks:
             await self._settle(list(response.errors), call, backoffer)
 
     async def _settle(self, errors: Sequence[kvrpcpb_pb2.KeyError], call: LockCall, backoffer: Backoffer) -> None:
-        """Resolve dead owners at once; wait for live ones as long as the caller wants."""
+        """Resolve dead owners at once; wait for live ones as long as the caller wants.
+
+        Locks that were taken while the request waited in the store have live owners: it goes back into line without more ado.
+        """
         locks = [lock_of(error) for error in errors]
-        if all(0 < lock.duration_to_last_update_ms < ALIVE_MS for lock in locks):
-            wait_ms = ALIVE_MS
-        else:
-            wait_ms = await self._context.lock_resolver.resolve(locks, 0, backoffer)
+        fresh = all(0 < lock.duration_to_last_update_ms < FRESH_LOCK_MS for lock in locks)
+        if fresh and call.left_ms(self._context.clock.monotonic()) > 0:
+            return
+        wait_ms = await self._context.lock_resolver.resolve(locks, 0, backoffer)
         if not wait_ms:
             return
         if call.wait_ms == 0:

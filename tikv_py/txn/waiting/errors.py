@@ -9,13 +9,13 @@ from tikv_py.mvcc.lock import Lock
 
 
 class LockWaitEnded(KeyIsLocked):
-    """The time to wait is up; carries the lock that is there now, and how long its owner has had it (0: not known)."""
+    """The time to wait is up; carries the lock, and how long ago it changed hands (0: not since the request waits)."""
 
     code = "KV:Storage:LockWaitEnded"
 
-    def __init__(self, user_key: bytes, lock: Lock, held_ms: int) -> None:
+    def __init__(self, user_key: bytes, lock: Lock, since_change_ms: int) -> None:
         super().__init__(user_key, lock)
-        self.held_ms = held_ms
+        self.since_change_ms = since_change_ms
 
 
 class DeadlockFound(TxnError):

@@ -47,8 +47,8 @@ class KeyQueue:
     __slots__ = (
         "_order",
         "_waiters",
+        "changed_at",
         "held",
-        "held_since",
         "key",
         "key_hash",
         "lock",
@@ -62,8 +62,8 @@ class KeyQueue:
         self.lock = lock
         """As it is, or was last."""
         self.held = True
-        self.held_since: float | None = None
-        """Monotonic seconds; None when its owner had it before anybody waited."""
+        self.changed_at: float | None = None
+        """When it was last taken or released, in monotonic seconds; None when that was before anybody waited."""
         self.reported = 0
         """Waiters that the deadlock detector knows."""
         self.wake_timer: asyncio.TimerHandle | None = None

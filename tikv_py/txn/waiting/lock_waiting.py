@@ -187,15 +187,11 @@ class LockWaiting:
             waiter.ended.set_result(outcome)
 
     def _time_out(self, waiter: Waiter) -> None:
-        """Tell the lock that is there now; on a free key, try once more."""
-        queue = waiter.queue
-        if not queue.held:
-            self._end(waiter, None)
-            return
-        held_ms = 0
-        if queue.held_since is not None:
-            held_ms = max(1, int((self._clock.monotonic() - queue.held_since) * 1000))
-        self._end(waiter, LockWaitEnded(queue.user_key, queue.lock, held_ms))
+        """Tell the lock that is there now; while somebody else who was woken takes the free key, the one that was there last."""
+        queue, since_change_ms = waiter.queue, 0
+        if queue.changed_at is not None:
+            since_change_ms = max(1, int((self._clock.monotonic() - queue.changed_at) * 1000))
+        self._end(waiter, LockWaitEnded(queue.user_key, queue.lock, since_change_ms))
 
     def _take_out(self, waiter: Waiter) -> None:
         """Out of its queue, unless it was out already."""
@@ -219,14 +215,14 @@ class LockWaiting:
         """A transaction has the key, or has changed its lock."""
         if not queue.held or queue.lock.start_ts != lock.start_ts:
             old_ts = queue.lock.start_ts if queue.held else 0
-            queue.held, queue.held_since = True, self._clock.monotonic()
+            queue.held, queue.changed_at = True, self._clock.monotonic()
             queue.cancel_timer()
             if queue.reported:
                 self.detector.holder_changed(queue.key_hash, queue.user_key, old_ts, lock.start_ts)
         queue.lock = lock
 
     def _released(self, queue: KeyQueue) -> None:
-        queue.held = False
+        queue.held, queue.changed_at = False, self._clock.monotonic()
         if queue.reported:
             self.detector.holder_changed(queue.key_hash, queue.user_key, queue.lock.start_ts, 0)
         self._wake_next(queue)
