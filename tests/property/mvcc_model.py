@@ -35,7 +35,7 @@ class ModelTxn:
     mutations: dict[bytes, Mutation]
     pessimistic: bool
     mode: str
-    max_commit_ms: int
+    commit_limit: int
     ttl_ms: int
     phase: str = "open"
     locked: dict[bytes, int] = field(default_factory=dict)
@@ -104,12 +104,12 @@ class Store:
     def __init__(self) -> None:
         self.engine = MemoryEngine()
         self.max_ts = 0
-        self._now_ms = 10
+        self._now: int = tso.compose(10, 0)
 
     def ts(self, skip_ms: int = 0) -> int:
-        """The next timestamp from PD."""
-        self._now_ms += 1 + skip_ms
-        return tso.compose(self._now_ms, 0)
+        """The next timestamp from PD; close to the last, so that a commit_ts that a store calculates may be a start_ts."""
+        self._now += 1 + tso.compose(skip_ms, 0)
+        return self._now
 
     def run(self, start_ts: int, action: Callable[[MvccTxn, MvccReader], T]) -> T:
         """Decide and write; a raised refusal writes nothing."""
@@ -136,14 +136,16 @@ class Store:
         """By user key."""
         return {keys.user_key(key): Lock.from_bytes(data) for key, data in self.engine.items(CF_LOCK)}
 
-    def collect_garbage(self, safe_point: int) -> None:
-        """Apply the removals in two pieces."""
+    def collect_garbage(self, safe_point: int, check: Callable[[], None]) -> None:
+        """Apply the removals in two pieces; `check` runs after each."""
         collector = VersionGc(safe_point)
         removals = [removal for key, value in self.engine.items(CF_WRITE) for removal in collector.feed(key, value)]
         removals += collector.finish()
         half = len(removals) // 2
         self.write(removals[:half])
+        check()
         self.write(removals[half:])
+        check()
 
     def orphans(self) -> set[bytes]:
         """Values that belong to no PUT record and no lock."""

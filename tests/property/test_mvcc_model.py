@@ -15,7 +15,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from core_py.codec import ts as tso
 from core_py.codec.ts import TS_MAX
 from tests.property.mvcc_model import Model, ModelTxn, Store
 from tikv_py.engine.port import CF_LOCK
@@ -29,6 +28,7 @@ from tikv_py.mvcc.actions.prewrite import FastCommit, Mutation, MutationOp, Pess
 from tikv_py.mvcc.actions.prewrite_request import prewrite_all
 from tikv_py.mvcc.errors import Committed, CommitTsExpired, KeyIsLocked, TxnError, TxnLockNotFound, TxnNotFound
 from tikv_py.mvcc.reader import snapshot_get
+from tikv_py.mvcc.txn import Modify
 
 KEYS = [b"a", b"b"]
 OPEN_MAX = 3
@@ -37,7 +37,7 @@ STEPS = (
     + ["status"] * 3
     + ["read"] * 2
     + ["lock", "prewrite", "take_commit_ts", "commit_primary", "finish_key", "heart_beat"]
-    + ["unlock", "give_up", "collect_garbage"]
+    + ["unlock", "lose_lock", "give_up", "collect_garbage"]
 )
 OPS = [MutationOp.PUT, MutationOp.PUT, MutationOp.DELETE, MutationOp.LOCK, MutationOp.INSERT]
 pick = st.integers(0, 1 << 16)
@@ -99,7 +99,7 @@ class SnapshotIsolation(RuleBasedStateMachine):
         elif kind == "lock":
             self.lock(number, yes, also)
         elif kind == "status":
-            self.ask_status(number, may_end=yes and also, resolving_pessimistic=yes)
+            self.ask_status(number, may_end=yes, resolving_pessimistic=also)
         elif kind == "read":
             self.read(KEYS[number % len(KEYS)], (0, 0, 5, 30)[number // 7 % 4])
         else:
@@ -157,6 +157,13 @@ class SnapshotIsolation(RuleBasedStateMachine):
             at = txn.locked.pop(key, txn.start_ts)
             self.store.run(txn.start_ts, lambda t, r: pessimistic_lock.rollback(t, r, key, at))
 
+    def lose_lock(self, number: int) -> None:
+        """A pessimistic lock that was only in the old leader's memory is gone."""
+        txn, key = self.chosen(number)
+        lock = self.store.locks().get(key)
+        if lock is not None and lock.start_ts == txn.start_ts and lock.is_pessimistic:
+            self.store.write([Modify(CF_LOCK, keys.data_key(key), None)])
+
     def prewrite(self, number: int) -> None:
         self._prewrite(*self.chosen(number))
 
@@ -193,7 +200,7 @@ class SnapshotIsolation(RuleBasedStateMachine):
         fast = None
         self.store.max_ts = max(self.store.max_ts, txn.start_ts if not txn.pessimistic else 0)
         if txn.mode != "2pc" and not txn.fell_back:
-            limit = tso.compose(tso.physical_ms(txn.start_ts) + txn.max_commit_ms, 0) if txn.max_commit_ms else 0
+            limit = txn.start_ts + txn.commit_limit if txn.commit_limit else 0
             secondaries = tuple(txn.keys[1:]) if txn.mode == "async" else None
             fast = FastCommit(self.store.max_ts, limit, secondaries, txn.mode == "1pc")
         return PrewriteProps(
@@ -287,7 +294,7 @@ class SnapshotIsolation(RuleBasedStateMachine):
         txn, key = self.chosen(number)
         if txn.start_ts not in [lock.start_ts for lock in self.store.locks().values()]:
             return
-        reader_ts = self.store.ts()
+        reader_ts = self.store.ts(skip_ms=2000 if may_end and number % 3 == 0 else 0)
         status = self._status(txn, reader_ts, may_end=may_end, resolving_pessimistic=resolving_pessimistic)
         if status is None or status.lock is None or status.action is not StatusAction.MIN_COMMIT_TS_PUSHED:
             return
@@ -341,8 +348,7 @@ class SnapshotIsolation(RuleBasedStateMachine):
         self.model.decide(txn, commit_ts)
 
     def read(self, key: bytes, back: int) -> None:
-        now = self.store.ts()
-        self.read_at(key, max(tso.compose(max(tso.physical_ms(now) - back, 1), 0), self.safe_point), frozenset())
+        self.read_at(key, max(self.store.ts() - back, self.safe_point), frozenset())
 
     def read_at(self, key: bytes, ts: int, resolved: frozenset[int]) -> None:
         """Read, compare with the model and keep the answer: it must be the same for ever."""
@@ -363,7 +369,13 @@ class SnapshotIsolation(RuleBasedStateMachine):
             self.safe_point = safe_point
             self.live = [txn for txn in self.live if txn.start_ts > safe_point]
             self.reads = [read for read in self.reads if read[1] >= safe_point]
-            self.store.collect_garbage(safe_point)
+            self.store.collect_garbage(safe_point, self._check_newest)
+
+    def _check_newest(self) -> None:
+        reader = self.store.reader()
+        for key in KEYS:
+            if key not in self.store.locks():
+                assert reader.get(keys.data_key(key), TS_MAX) == self.model.value(key, TS_MAX)
 
     def teardown(self) -> None:
         """Everybody who waits ends everything; then nothing but the model's versions may be there."""
@@ -375,6 +387,9 @@ class SnapshotIsolation(RuleBasedStateMachine):
             assert txn.decided is not None
             for key in txn.keys:
                 self._finish(txn, key)
+            record = self.store.reader().commit_record(keys.data_key(txn.primary), txn.start_ts)
+            assert record is not None, "the primary has forgotten how its transaction ended"
+            assert (record.commit_ts if record.committed else 0) == txn.decided
         assert not self.store.engine.scan(CF_LOCK, b"", b"")
         assert not self.store.orphans()
         reader = self.store.reader()

@@ -110,11 +110,18 @@ class Lock:
         if pos + 9 <= size and data[pos] == _MIN_COMMIT_TS:
             min_commit_ts = number.decode_u64(data, pos + 1)
             pos += 9
-        lock = cls(lock_type, primary, start_ts, ttl_ms, short_value, for_update_ts, txn_size, min_commit_ts)
+        change_ts = change_versions = 0
+        if pos + 9 < size and data[pos] == _LAST_CHANGE:
+            change_ts = number.decode_u64(data, pos + 1)
+            change_versions, pos = number.decode_var_u64(data, pos + 9)
+        lock = cls(
+            lock_type, primary, start_ts, ttl_ms, short_value, for_update_ts, txn_size, min_commit_ts,
+            last_change_ts=change_ts, versions_to_last_change=change_versions,
+        )  # fmt: skip
         return lock if pos == size else replace(lock, **_optional_parts(data, pos))
 
 
-_SHORT_VALUE, _FOR_UPDATE_TS, _TXN_SIZE, _MIN_COMMIT_TS = b"vftc"
+_SHORT_VALUE, _FOR_UPDATE_TS, _TXN_SIZE, _MIN_COMMIT_TS, _LAST_CHANGE = b"vftcl"
 _U64_TAGS = {ord("f"): "for_update_ts", ord("t"): "txn_size", ord("c"): "min_commit_ts", ord("g"): "generation"}
 
 

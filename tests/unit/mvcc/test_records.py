@@ -13,6 +13,8 @@ from tikv_py.mvcc.write import Write, WriteType
 LOCKS = [
     Lock(LockType.PUT, b"pk", 1, 3000, b"v"),
     Lock(LockType.DELETE, b"", 1 << 60, 0),
+    Lock(LockType.PESSIMISTIC, b"k", 7, 20, None, 9, 3, 10, last_change_ts=4, versions_to_last_change=300),
+    Lock(LockType.PESSIMISTIC, b"k", 7, 20, versions_to_last_change=1, locked_with_conflict=True),
     Lock(
         LockType.PESSIMISTIC, b"primary", 7, 20_000, None, for_update_ts=9, txn_size=3, min_commit_ts=10,
         use_async_commit=True, secondaries=(b"a", b""), rollback_ts=(1, 2), last_change_ts=4, versions_to_last_change=1,
