@@ -200,9 +200,12 @@ class MvccScript:
             start, end, stamp(args["ts"]), int(args.get("limit", "99")), reverse="reverse" in flags
         )
         items = scanner.scan(self.engine, request)
-        return "\n".join(
-            f"{i.user_key.decode()} {i.value[:20]!r}" if i.error is None else f"{i.user_key.decode()} locked"
-            for i in items
+        return (
+            "\n".join(
+                f"{i.user_key.decode()} {i.value[:20]!r}" if i.error is None else f"{i.user_key.decode()} locked"
+                for i in items
+            )
+            or "nothing"
         )
 
     def do_gc(self, args: dict[str, str], flags: set[str]) -> str:

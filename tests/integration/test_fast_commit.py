@@ -249,3 +249,51 @@ def test_a_safe_timestamp_stays_below_a_lock_in_memory() -> None:
         await eventually(past, "claims go on", 20)
 
     run(body)
+
+
+def test_reads_go_through_locks_of_transactions_that_are_known_to_have_ended() -> None:
+    async def body(cluster: StorageCluster, client: TxnClient) -> None:
+        async with client.begin() as txn:
+            for key in (b"a", b"b", b"c"):
+                txn.put(key, b"old")
+        node, peer = leader_of(cluster, b"a")
+        start_ts = await client.timestamp()
+        request = pb.PrewriteRequest(primary_lock=b"a", start_version=start_ts, lock_ttl=60_000)
+        long = b"new" * 200
+        request.mutations.add(op=pb.Put, key=b"a", value=b"new")
+        request.mutations.add(op=pb.Del, key=b"b")
+        request.mutations.add(op=pb.Put, key=b"d", value=long)
+        await send(cluster, b"a", request)
+        ts = await client.timestamp()
+        keys_read = [b"a", b"b", b"c", b"d"]
+        seen = []
+        for committed, resolved in (([start_ts], []), ([], [start_ts])):
+            context = _context(peer)
+            context.committed_locks.extend(committed)
+            context.resolved_locks.extend(resolved)
+            one_by_one = {}
+            for key in keys_read:
+                got = await call(cluster, node, "KvGet", pb.GetRequest(context=context, key=key, version=ts))
+                assert not got.HasField("error")
+                if not got.not_found:
+                    one_by_one[key] = got.value
+            batch = await call(
+                cluster, node, "KvBatchGet", pb.BatchGetRequest(context=context, keys=keys_read, version=ts)
+            )
+            scan = pb.ScanRequest(context=context, start_key=b"a", end_key=b"z", limit=9, version=ts)
+            found = await call(cluster, node, "KvScan", scan)
+            backwards = pb.ScanRequest(context=context, start_key=b"z", end_key=b"a", limit=9, version=ts, reverse=True)
+            found_back = await call(cluster, node, "KvScan", backwards)
+            assert {pair.key: pair.value for pair in batch.pairs} == one_by_one
+            assert [(pair.key, pair.value) for pair in found.pairs] == sorted(one_by_one.items())
+            assert [(pair.key, pair.value) for pair in found_back.pairs] == sorted(one_by_one.items(), reverse=True)
+            seen.append(one_by_one)
+        assert seen == [{b"a": b"new", b"c": b"old", b"d": long}, {b"a": b"old", b"b": b"old", b"c": b"old"}]
+        told = pb.GetRequest(context=_context(peer), key=b"c", version=ts, need_commit_ts=True)
+        assert start_ts >= (await call(cluster, node, "KvGet", told)).commit_ts > 0
+        told = pb.GetRequest(context=context, key=b"a", version=ts, need_commit_ts=True)
+        told.context.committed_locks.append(start_ts)
+        del told.context.resolved_locks[:]
+        assert (await call(cluster, node, "KvGet", told)).error.locked.lock_version == start_ts
+
+    run(body)

@@ -191,6 +191,9 @@ def test_a_restarted_cluster_knows_that_it_is_closed() -> None:
             await prepare(client, b"a", version, await client.timestamp())
         with pytest.raises(FlashbackInProgress):
             await client.split_region([b"m"])
+        with pytest.raises(FlashbackInProgress):
+            await client.gc(await client.timestamp())
+        assert (await client.pd.get_gc_state()).gc_safe_point == 0  # its old versions are still needed
         await finish(client, b"a", version, start_ts, await client.timestamp())
         assert await client.snapshot(await client.timestamp()).get(b"a") == b"old"
 

@@ -203,6 +203,27 @@ def test_a_transaction_from_before_the_safe_point_gets_no_lock() -> None:
     with_store(body, settings=SETTINGS)
 
 
+def test_a_prewrite_that_comes_behind_its_rollback_and_its_collection_is_refused() -> None:
+    async def body(rpc: StoreRpc) -> None:
+        await rpc.prewrite(b"k", b"v", 40)
+        rollback = pb.BatchRollbackRequest(start_version=40, keys=[b"k"])
+        assert not (await rpc.call("KvBatchRollback", rollback)).HasField("error")
+        assert len(rpc.data()[CF_WRITE]) == 1
+        rpc.store.gc_safe_point = 50
+        await asyncio.sleep(3.0)
+        assert not any(rpc.data().values())
+        request = pb.PrewriteRequest(primary_lock=b"k", start_version=40, lock_ttl=3000)
+        request.mutations.add(op=pb.Put, key=b"k", value=b"v")
+        assert "start ts is 40" in (await rpc.call("KvPrewrite", request)).errors[0].abort
+        request.use_async_commit = True
+        assert "start ts is 40" in (await rpc.call("KvPrewrite", request)).errors[0].abort
+        request.try_one_pc = True
+        assert "start ts is 40" in (await rpc.call("KvPrewrite", request)).errors[0].abort
+        assert not any(rpc.data().values())
+
+    with_store(body, settings=SETTINGS)
+
+
 def test_a_busy_or_failing_removal_is_tried_again() -> None:
     async def body(rpc: StoreRpc) -> None:
         for start_ts in range(10, 50, 10):

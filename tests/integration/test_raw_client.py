@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Awaitable, Callable
 
 import pytest
 
+from core_py.runtime.config import Seconds
 from core_py.sim.clock import LoopClock
 from core_py.sim.loop import run_virtual
 from protos.kvproto import kvrpcpb_pb2
@@ -192,3 +194,75 @@ def test_keys_of_one_batch_may_be_many() -> None:
         assert await client.scan(b"") == []
 
     run(test)
+
+
+class Expected:
+    """What must be there: values with the second from which on they are expired."""
+
+    def __init__(self) -> None:
+        self.values: dict[bytes, tuple[bytes, float]] = {}
+        self.now_s = 0
+
+    def get(self, key: bytes) -> bytes | None:
+        value, expiry_s = self.values.get(key, (None, 0))
+        return value if expiry_s > self.now_s else None
+
+    def put(self, key: bytes, value: bytes, ttl_s: int) -> None:
+        self.values[key] = value, self.now_s + ttl_s if ttl_s else math.inf
+
+    def pairs(self) -> list[Pair]:
+        return [(key, value) for key in sorted(self.values) if (value := self.get(key)) is not None]
+
+
+async def random_command(rng: random.Random, client: RawClient, expected: Expected) -> None:
+    key, value, ttl_s = b"k%02d" % rng.randrange(30), b"%d" % rng.randrange(9), rng.choice([0, 1, 2, 5, 20])
+    match rng.randrange(8):
+        case 0 | 1:
+            await client.put(key, value, ttl_s=ttl_s)
+            expected.put(key, value, ttl_s)
+        case 2:
+            await client.delete(key)
+            expected.values.pop(key, None)
+        case 3:
+            previous = rng.choice([None, expected.get(key), value])
+            found = await client.compare_and_swap(key, previous, value, ttl_s=ttl_s)
+            assert (found.swapped, found.previous) == (previous == expected.get(key), expected.get(key))
+            if found.swapped:
+                expected.put(key, value, ttl_s)
+        case 4:
+            assert await client.get(key) == expected.get(key)
+            left_s = await client.ttl(key)
+            assert (left_s is None) == (expected.get(key) is None)
+            if left_s:
+                assert left_s == expected.values[key][1] - expected.now_s
+        case 5:
+            batch = {b"k%02d" % rng.randrange(30): value for _ in range(8)}
+            ttls = {one: rng.choice([0, 2, 4]) for one in batch}
+            await client.batch_put(batch, ttl_s=ttls)
+            for one in batch:
+                expected.put(one, value, ttls[one])
+        case 6:
+            reverse, pairs = rng.random() < 0.5, expected.pairs()
+            assert await client.scan(b"", reverse=reverse) == (pairs[::-1] if reverse else pairs)
+        case _:
+            assert (await client.checksum(b"")).total_kvs == len(expected.pairs())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_commands_against_a_dictionary(seed: int) -> None:
+    """With sweeps and splits in between; every command falls into the middle of a second, so both sides agree on it."""
+
+    async def test(cluster: StorageCluster, client: RawClient) -> None:
+        rng, expected, clock = random.Random(seed), Expected(), cluster.nodes[0].clock
+        for round_ in range(120):
+            await asyncio.sleep((1000 - clock.wall_ms() % 1000 + 300) / 1000)
+            expected.now_s = clock.wall_ms() // 1000
+            for _ in range(4):
+                await random_command(rng, client, expected)
+            assert clock.wall_ms() // 1000 == expected.now_s
+            if round_ in (30, 60):
+                await split(cluster, client, b"k%02d" % (round_ // 4))
+        stored = [key for key, _ in cluster.nodes[0].kv_db.items("default") if key.startswith(b"z")]
+        assert len(stored) < len(expected.values), "the sweeps have removed something"
+
+    run(test, settings=TikvConfig(storage=StorageConfig(enable_ttl=True, ttl_check_poll_interval=Seconds(7.0))))

@@ -36,6 +36,7 @@ class ModelTxn:
     pessimistic: bool
     mode: str
     max_commit_ms: int
+    ttl_ms: int
     phase: str = "open"
     locked: dict[bytes, int] = field(default_factory=dict)
     forced: set[bytes] = field(default_factory=set)

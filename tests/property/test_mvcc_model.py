@@ -30,11 +30,18 @@ from tikv_py.mvcc.actions.prewrite_request import prewrite_all
 from tikv_py.mvcc.errors import Committed, CommitTsExpired, KeyIsLocked, TxnError, TxnLockNotFound, TxnNotFound
 from tikv_py.mvcc.reader import snapshot_get
 
-KEYS = [b"a", b"b", b"c"]
-TTL_MS = 12
+KEYS = [b"a", b"b"]
+OPEN_MAX = 3
+STEPS = (
+    ["go on"] * 9
+    + ["status"] * 3
+    + ["read"] * 2
+    + ["lock", "prewrite", "take_commit_ts", "commit_primary", "finish_key", "heart_beat"]
+    + ["unlock", "give_up", "collect_garbage"]
+)
 OPS = [MutationOp.PUT, MutationOp.PUT, MutationOp.DELETE, MutationOp.LOCK, MutationOp.INSERT]
 pick = st.integers(0, 1 << 16)
-key_list = st.lists(st.sampled_from(KEYS), min_size=1, max_size=3, unique=True)
+key_list = st.lists(st.sampled_from(KEYS), min_size=1, max_size=2, unique=True)
 
 
 class SnapshotIsolation(RuleBasedStateMachine):
@@ -48,44 +55,87 @@ class SnapshotIsolation(RuleBasedStateMachine):
         self.safe_point = 0
 
     def chosen(self, number: int) -> tuple[ModelTxn, bytes]:
-        """A live transaction, more often a late one, and a key of it."""
-        txn = self.live[-1 - number % len(self.live)]
-        return txn, txn.keys[number // 7 % len(txn.keys)]
+        """A live transaction, one of the latest, and a key of it."""
+        txn = self.live[-1 - number % min(len(self.live), OPEN_MAX + 1)]
+        return txn, txn.keys[number // 12 % len(txn.keys)]
 
     # ---- the clients ----
 
+    @precondition(lambda self: sum(txn.decided is None for txn in self.live) < OPEN_MAX)
     @rule(
         names=key_list,
-        ops=st.lists(st.sampled_from(OPS), min_size=3, max_size=3),
+        ops=st.lists(st.sampled_from(OPS), min_size=2, max_size=2),
         pessimistic=st.booleans(),
-        mode=st.sampled_from(["2pc", "async", "1pc"]),
+        mode=st.sampled_from(["2pc", "2pc", "async", "async", "1pc"]),
         long=st.booleans(),
-        limit=st.sampled_from([0, 0, 3]),
+        limit=st.sampled_from([0, 0, 0, 3]),
+        ttl_ms=st.sampled_from([5, 1000, 1000]),
     )
     def begin(
-        self, names: list[bytes], ops: list[MutationOp], pessimistic: bool, mode: str, long: bool, limit: int
+        self,
+        names: list[bytes],
+        ops: list[MutationOp],
+        pessimistic: bool,
+        mode: str,
+        long: bool,
+        limit: int,
+        ttl_ms: int,
     ) -> None:
         start_ts = self.store.ts()
         mutations = {}
         for name, op in zip(names, ops, strict=False):
             value = b"%d" % start_ts * (20 if long else 1) if op in (MutationOp.PUT, MutationOp.INSERT) else b""
             mutations[name] = Mutation(MutationOp.PUT if pessimistic and op is MutationOp.INSERT else op, name, value)
-        txn = ModelTxn(start_ts, mutations, pessimistic, mode, limit)
+        txn = ModelTxn(start_ts, mutations, pessimistic, mode, limit, ttl_ms)
         self.model.txns[start_ts] = txn
         self.live.append(txn)
 
     @precondition(lambda self: self.live)
-    @rule(number=pick, force=st.booleans(), late=st.booleans())
-    def lock(self, number: int, force: bool, late: bool) -> None:
+    @rule(kind=st.sampled_from(STEPS), number=pick, yes=st.booleans(), also=st.booleans())
+    def step(self, kind: str, number: int, yes: bool, also: bool) -> None:
+        """One of the steps below: one rule, so that each comes as often as it is meant to."""
+        if kind == "go on":
+            self.go_on(number, yes)
+        elif kind == "lock":
+            self.lock(number, yes, also)
+        elif kind == "status":
+            self.ask_status(number, may_end=yes and also, resolving_pessimistic=yes)
+        elif kind == "read":
+            self.read(KEYS[number % len(KEYS)], (0, 0, 5, 30)[number // 7 % 4])
+        else:
+            getattr(self, kind)(number)
+
+    def go_on(self, number: int, force: bool) -> None:
+        """The next step of a client that nothing stops; mostly of a transaction that has not ended."""
         txn, key = self.chosen(number)
+        going = [other for other in self.live if other.decided is None and not other.failed]
+        if going and number % 5:
+            txn = going[number // 5 % len(going)]
+            key = txn.keys[number // 12 % len(txn.keys)]
+        if txn.decided is not None:
+            self._finish(txn, key)
+        elif txn.pessimistic and txn.phase == "open" and set(txn.locked) != set(txn.keys):
+            self._lock(txn, next(name for name in txn.keys if name not in txn.locked), force=force, late=False)
+        elif set(txn.prewritten) != set(txn.keys):
+            self._prewrite(txn, next(name for name in txn.keys if name not in txn.prewritten))
+        elif not txn.commit_timestamps:
+            self._take_commit_ts(txn)
+        else:
+            self._commit_primary(txn, txn.commit_timestamps[-1])
+
+    def lock(self, number: int, force: bool, late: bool) -> None:
+        self._lock(*self.chosen(number), force=force, late=late)
+
+    def _lock(self, txn: ModelTxn, key: bytes, *, force: bool, late: bool) -> None:
         if not txn.pessimistic or (late and key not in txn.asked_at) or (not late and txn.phase != "open"):
             return
         if not late:
-            txn.asked_at[key] = self.store.ts()
+            first = key not in txn.asked_at and not force
+            txn.asked_at[key] = txn.start_ts if first else self.store.ts()
         at = txn.asked_at[key]
         self.store.max_ts = max(self.store.max_ts, at)
         props = pessimistic_lock.LockProps(
-            txn.primary, txn.start_ts, at, TTL_MS, at + 1, allow_lock_with_conflict=force
+            txn.primary, txn.start_ts, at, txn.ttl_ms, at + 1, allow_lock_with_conflict=force
         )
         try:
             locked = self.store.run(
@@ -100,8 +150,6 @@ class SnapshotIsolation(RuleBasedStateMachine):
             txn.locked[key] = at
             (txn.forced.add if force else txn.forced.discard)(key)
 
-    @precondition(lambda self: self.live)
-    @rule(number=pick)
     def unlock(self, number: int) -> None:
         """A statement that failed gives its lock back; the message may come late."""
         txn, key = self.chosen(number)
@@ -109,10 +157,10 @@ class SnapshotIsolation(RuleBasedStateMachine):
             at = txn.locked.pop(key, txn.start_ts)
             self.store.run(txn.start_ts, lambda t, r: pessimistic_lock.rollback(t, r, key, at))
 
-    @precondition(lambda self: self.live)
-    @rule(number=pick)
     def prewrite(self, number: int) -> None:
-        txn, key = self.chosen(number)
+        self._prewrite(*self.chosen(number))
+
+    def _prewrite(self, txn: ModelTxn, key: bytes) -> None:
         first_time = txn.phase in ("open", "prewrite") and not txn.failed
         if first_time and txn.pessimistic and set(txn.locked) != set(txn.keys):
             return
@@ -151,7 +199,7 @@ class SnapshotIsolation(RuleBasedStateMachine):
         return PrewriteProps(
             txn.primary,
             txn.start_ts,
-            TTL_MS,
+            txn.ttl_ms,
             min_commit_ts=txn.start_ts + 1,
             for_update_ts=max(txn.locked.values(), default=txn.start_ts) if txn.pessimistic else 0,
             is_pessimistic=txn.pessimistic,
@@ -172,26 +220,26 @@ class SnapshotIsolation(RuleBasedStateMachine):
             for name in names
         ]
 
-    @precondition(lambda self: self.live)
-    @rule(number=pick)
     def take_commit_ts(self, number: int) -> None:
-        txn, _ = self.chosen(number)
+        self._take_commit_ts(self.chosen(number)[0])
+
+    def _take_commit_ts(self, txn: ModelTxn) -> None:
         ready = set(txn.prewritten) == set(txn.keys) and not txn.failed and txn.decided is None
         if ready and txn.phase in ("prewrite", "commit") and (txn.mode == "2pc" or txn.fell_back):
             txn.phase = "commit"
             txn.commit_timestamps.append(self.store.ts())
 
-    @precondition(lambda self: self.live)
-    @rule(number=pick)
     def commit_primary(self, number: int) -> None:
         txn, _ = self.chosen(number)
-        if not txn.commit_timestamps:
-            return
-        commit_ts = txn.commit_timestamps[-1 - number % len(txn.commit_timestamps)]
+        if txn.commit_timestamps:
+            self._commit_primary(txn, txn.commit_timestamps[-1 - number % len(txn.commit_timestamps)])
+
+    def _commit_primary(self, txn: ModelTxn, commit_ts: int) -> None:
         try:
             self.store.run(txn.start_ts, lambda t, r: commit(t, r, txn.primary, commit_ts))
         except CommitTsExpired:
             assert txn.decided is None
+            self._take_commit_ts(txn)
         except TxnLockNotFound:
             self.model.decide(txn, 0)
         else:
@@ -199,12 +247,10 @@ class SnapshotIsolation(RuleBasedStateMachine):
                 self.model.decide(txn, commit_ts)
             assert txn.decided
 
-    @precondition(lambda self: self.live)
-    @rule(number=pick)
     def give_up(self, number: int) -> None:
         """The client rolls back, the primary first, unless it has committed as far as it knows."""
         txn, _ = self.chosen(number)
-        if txn.phase in ("commit", "rollback") or txn.decided:
+        if txn.phase in ("commit", "rollback") or txn.decided or not (txn.failed or number % 4 == 0):
             return
         txn.phase = "rollback"
         try:
@@ -214,8 +260,6 @@ class SnapshotIsolation(RuleBasedStateMachine):
         else:
             self.model.decide(txn, 0)
 
-    @precondition(lambda self: self.live)
-    @rule(number=pick)
     def finish_key(self, number: int) -> None:
         """What follows from a known outcome, from whoever knows it."""
         txn, key = self.chosen(number)
@@ -229,22 +273,20 @@ class SnapshotIsolation(RuleBasedStateMachine):
         else:
             self.store.run(txn.start_ts, lambda t, r: cleanup(t, r, key, 0, protect_rollback=False))
 
-    @precondition(lambda self: self.live)
-    @rule(number=pick)
     def heart_beat(self, number: int) -> None:
         txn, _ = self.chosen(number)
         with suppress(TxnNotFound):
             self.store.run(
-                txn.start_ts, lambda t, r: pessimistic_lock.heart_beat(t, r, txn.primary, TTL_MS + number % 20)
+                txn.start_ts, lambda t, r: pessimistic_lock.heart_beat(t, r, txn.primary, txn.ttl_ms + number % 20)
             )
 
     # ---- who meets their locks ----
 
-    @precondition(lambda self: self.live)
-    @rule(number=pick, may_end=st.booleans(), resolving_pessimistic=st.booleans())
-    def ask_status(self, number: int, may_end: bool, resolving_pessimistic: bool) -> None:
-        """A reader asks the primary, and reads through the locks when it was promised that they commit later."""
+    def ask_status(self, number: int, *, may_end: bool, resolving_pessimistic: bool) -> None:
+        """Who met a lock asks the primary, and reads through it when it was promised that it commits later."""
         txn, key = self.chosen(number)
+        if txn.start_ts not in [lock.start_ts for lock in self.store.locks().values()]:
+            return
         reader_ts = self.store.ts()
         status = self._status(txn, reader_ts, may_end=may_end, resolving_pessimistic=resolving_pessimistic)
         if status is None or status.lock is None or status.action is not StatusAction.MIN_COMMIT_TS_PUSHED:
@@ -298,7 +340,6 @@ class SnapshotIsolation(RuleBasedStateMachine):
             commit_ts = max(commit_ts, secondary.lock.min_commit_ts)
         self.model.decide(txn, commit_ts)
 
-    @rule(key=st.sampled_from(KEYS), back=st.sampled_from([0, 0, 0, 5, 30]))
     def read(self, key: bytes, back: int) -> None:
         now = self.store.ts()
         self.read_at(key, max(tso.compose(max(tso.physical_ms(now) - back, 1), 0), self.safe_point), frozenset())
@@ -313,8 +354,7 @@ class SnapshotIsolation(RuleBasedStateMachine):
         assert value == self.model.value(key, ts)
         self.reads.append((key, ts, value))
 
-    @rule()
-    def collect_garbage(self) -> None:
+    def collect_garbage(self, _number: int) -> None:
         """At the newest safe point that neither an open transaction nor a lock is in the way of."""
         locked = {lock.start_ts for lock in self.store.locks().values()}
         needed = [txn.start_ts for txn in self.live if txn.decided is None or txn.start_ts in locked]
@@ -327,7 +367,7 @@ class SnapshotIsolation(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Everybody who waits ends everything; then nothing but the model's versions may be there."""
-        self.store.ts(skip_ms=1000)
+        self.store.ts(skip_ms=10_000)
         for txn in self.live:
             for _ in range(2):
                 if txn.decided is None:

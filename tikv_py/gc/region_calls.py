@@ -14,7 +14,14 @@ from typing import Any
 
 from core_py.errors import DbError
 from core_py.ports import Clock, methods_of
-from core_py.region_errors import NotLeader, RegionError, RegionNotFound, from_pb
+from core_py.region_errors import (
+    FlashbackInProgress,
+    FlashbackNotPrepared,
+    NotLeader,
+    RegionError,
+    RegionNotFound,
+    from_pb,
+)
 from protos.kvproto import metapb_pb2, tikvpb_pb2
 from tikv_py.client.pd.client import PdClient
 from tikv_py.raftstore.region import find_peer
@@ -39,7 +46,8 @@ class RegionCalls:
     async def call(self, key: bytes, name: str, make: Make) -> tuple[metapb_pb2.Region, Any]:
         """Send what `make` makes for the region that holds `key`; the region and its answer.
 
-        Tries again for `BUDGET_S` seconds, then raises the last failure (DbError).
+        Tries again for `BUDGET_S` seconds, then raises the last failure (DbError); FlashbackInProgress and FlashbackNotPrepared at
+        once.
         """
         until = self._clock.monotonic() + BUDGET_S
         pause = FIRST_PAUSE_S
@@ -47,6 +55,8 @@ class RegionCalls:
         while True:
             try:
                 return await self._once(key, name, make, leader)
+            except (FlashbackInProgress, FlashbackNotPrepared):
+                raise  # it takes whoever sets the region back, not time
             except DbError as error:
                 if self._clock.monotonic() + pause >= until:
                     raise

@@ -15,7 +15,7 @@ from tikv_py.engine.port import CF_DEFAULT, CF_LOCK, CF_WRITE, Cursor, Reader
 from tikv_py.mvcc import keys
 from tikv_py.mvcc.errors import KeyIsLocked
 from tikv_py.mvcc.lock import Lock, LockType
-from tikv_py.mvcc.write import Write, WriteType
+from tikv_py.mvcc.write import Write, WriteType, committed_write
 
 SEEK_BOUND = 8
 """As many records a reader steps over; a change that is farther down is fetched by its timestamp, where the record knows it."""
@@ -172,9 +172,20 @@ def check_read_lock(lock: Lock | None, user_key: bytes, read_ts: int, resolved: 
 
 
 def snapshot_get(
-    reader: MvccReader, user_key: bytes, read_ts: int, resolved: Container[int] = frozenset()
+    reader: MvccReader,
+    user_key: bytes,
+    read_ts: int,
+    resolved: Container[int] = frozenset(),
+    committed: Container[int] = frozenset(),
 ) -> bytes | None:
-    """A transactional point read. Raises KeyIsLocked."""
+    """A transactional point read. Raises KeyIsLocked.
+
+    `committed` are transactions that the reader knows to have committed at or before `read_ts`: their locks are read through.
+    """
     key = keys.data_key(user_key)
-    check_read_lock(reader.load_lock(key), user_key, read_ts, resolved)
+    lock = reader.load_lock(key)
+    if lock is not None:
+        if lock.start_ts in committed and lock.lock_type in (LockType.PUT, LockType.DELETE):
+            return reader.value_of(key, committed_write(lock)) if lock.lock_type is LockType.PUT else None
+        check_read_lock(lock, user_key, read_ts, resolved)
     return reader.get(key, read_ts)

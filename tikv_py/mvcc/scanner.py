@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from tikv_py.engine.port import CF_LOCK, CF_WRITE, Pair, Reader
 from tikv_py.mvcc import keys
 from tikv_py.mvcc.errors import KeyIsLocked
-from tikv_py.mvcc.lock import Lock
+from tikv_py.mvcc.lock import Lock, LockType
 from tikv_py.mvcc.reader import MvccReader, check_read_lock
-from tikv_py.mvcc.write import Write, WriteType
+from tikv_py.mvcc.write import Write, WriteType, committed_write
 
 CHUNK = 256
 
@@ -30,6 +30,8 @@ class ScanRequest:
     reverse: bool = False
     key_only: bool = False
     resolved: Container[int] = frozenset()
+    committed: Container[int] = frozenset()
+    """Transactions known to have committed at or before `read_ts`: their locks are read through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,10 @@ class ScanItem:
     error: KeyIsLocked | None = None
 
 
+Blocking = KeyIsLocked | Write
+"""What a lock does to a read of its key: hide it, or stand for the version that is about to be recorded."""
+
+
 def scan(engine: Reader, request: ScanRequest) -> list[ScanItem]:
     """Run the scan. A locked key yields an item with `error` and the scan goes on."""
     reader = MvccReader(engine)
@@ -49,23 +55,26 @@ def scan(engine: Reader, request: ScanRequest) -> list[ScanItem]:
     for key, versions in _grouped(engine, request, locks):
         if len(out) >= request.limit:
             break
-        error = locks.get(key)
-        if error is not None:
-            out.append(ScanItem(error.user_key, b"", error))
+        met = locks.get(key)
+        if isinstance(met, KeyIsLocked):
+            out.append(ScanItem(met.user_key, b"", met))
             continue
-        write = _visible(versions, request.read_ts)
-        if write is not None:
+        write = _visible(versions, request.read_ts) if met is None else met
+        if write is not None and write.write_type is WriteType.PUT:
             value = b"" if request.key_only else reader.value_of(key, write)
             out.append(ScanItem(keys.user_key(key), value))
     return out
 
 
-def _blocking_locks(engine: Reader, request: ScanRequest) -> dict[bytes, KeyIsLocked]:
-    out = {}
+def _blocking_locks(engine: Reader, request: ScanRequest) -> dict[bytes, Blocking]:
+    out: dict[bytes, Blocking] = {}
     for key, data in engine.scan(CF_LOCK, request.start, request.end):
-        user_key = keys.user_key(key)
+        user_key, lock = keys.user_key(key), Lock.from_bytes(data)
+        if lock.start_ts in request.committed and lock.lock_type in (LockType.PUT, LockType.DELETE):
+            out[key] = committed_write(lock)
+            continue
         try:
-            check_read_lock(Lock.from_bytes(data), user_key, request.read_ts, request.resolved)
+            check_read_lock(lock, user_key, request.read_ts, request.resolved)
         except KeyIsLocked as error:
             out[key] = error
     return out
@@ -86,9 +95,7 @@ def _visible(versions: list[Pair], read_ts: int) -> Write | None:
     return None
 
 
-def _grouped(
-    engine: Reader, request: ScanRequest, locks: dict[bytes, KeyIsLocked]
-) -> Iterator[tuple[bytes, list[Pair]]]:
+def _grouped(engine: Reader, request: ScanRequest, locks: dict[bytes, Blocking]) -> Iterator[tuple[bytes, list[Pair]]]:
     """(data key, its write records newest first) in scan order, with locked keys that have no record yet."""
     pending = sorted(locks, reverse=request.reverse)
     at = 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from core_py.codec import number
 from core_py.errors import CodecError
+from tikv_py.mvcc.lock import Lock
 
 SHORT_VALUE_MAX = 255
 PROTECTED_ROLLBACK = b"p"
@@ -104,3 +105,15 @@ class Write:
             else:
                 break
         return cls(kind, start_ts, short_value, overlapped, fence, change_ts, change_versions, source)
+
+
+def committed_write(lock: Lock) -> Write:
+    """The write record that a prewritten lock turns into."""
+    return Write(
+        WriteType(lock.lock_type.value),
+        lock.start_ts,
+        lock.short_value,
+        last_change_ts=lock.last_change_ts,
+        versions_to_last_change=lock.versions_to_last_change,
+        txn_source=lock.txn_source,
+    )

@@ -289,7 +289,7 @@ class Peer:
         at, shared_bytes = 0, min(MERGED_WRITE_MAX_BYTES, self._config.raft_entry_max_size)
         while at < len(pending):
             size, end, kind = pending[at].size, at + 1, pending[at].kind
-            while end < len(pending) and size + pending[end].size <= shared_bytes and pending[end].kind == kind:
+            while end < len(pending) and size + pending[end].size <= shared_bytes and pending[end].kind is kind:
                 size += pending[end].size
                 end += 1
             group = pending[at:end]

@@ -34,7 +34,7 @@ class FlowReport:
                 continue
             since = flow.since(told or Flow())
             self._told[region_id] = replace(flow)
-            if min(since.written_bytes, since.read_bytes) < 0:
+            if min(since.written_bytes, since.written_keys, since.read_bytes, since.read_keys) < 0:
                 continue  # another replica of the region, which began anew
             stats.bytes_written += since.written_bytes
             stats.keys_written += since.written_keys

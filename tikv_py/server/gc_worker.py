@@ -46,6 +46,7 @@ from tikv_py.server.metrics import GcMetrics
 from tikv_py.txn.latches import Latches
 
 PIECE_RECORDS = 2048
+SIZE_MATTERS_AT = 4096  # removals of a pass after which the region's size is measured anew
 BUSY_RETRIES = 10
 BUSY_WAIT_S = 0.5
 
@@ -144,7 +145,7 @@ class GcWorker:
         region_id, version = peer.region.id, peer.region.region_epoch.version
         start, end = data_range(peer.region.start_key, peer.region.end_key)
         wants_orphans = self._progress.wants_orphans(region_id, peer.peer_id, version)
-        written = peer.flow.written_keys
+        before = written = peer.flow.written_keys
         scan = VersionScan(start, end, safe_point)
         piece = None
         while piece is None or not piece.is_last:
@@ -153,6 +154,8 @@ class GcWorker:
             self._metrics.keys.labels("write", "processed").inc(piece.records)
         if wants_orphans and scan.records:
             written += await self._remove_orphans(peer, version, OrphanScan(start, end, safe_point), safe_point)
+        if written - before >= SIZE_MATTERS_AT:
+            peer.size_known = False  # removals were counted as growth; it is measured again
         done = Pass(peer.peer_id, version, safe_point, scan.newest_ts, written)
         self._progress.finish(region_id, done)
         self._metrics.regions.labels("scan").inc()

@@ -1,6 +1,8 @@
 """Transactional reads: KvGet, KvBatchGet, KvScan, KvScanLock.
 
-Reads of a leader in lease are answered in the same turn (`get_now`), without a task; that is the common case of a point read.
+Reads of a leader in lease are answered in the same turn (`get_now`), without a task; that is the common case of a point read. Reads
+of many keys take several turns. In each the region is looked at anew, and nothing that they may see at their timestamp can have
+come in between: whoever commits later does so above the timestamp of a read that has begun.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from tikv_py.raftstore.keys import data_range, region_bounds
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.region import check_key
 from tikv_py.server.key_errors import key_error, lock_info
+from tikv_py.server.read_pool import SLICE_KEYS, ReadPool
 from tikv_py.txn.context import RegionAccess
 
 SCAN_LIMIT_MAX = 10_240
@@ -28,8 +31,10 @@ EVERY_OWNER = EveryOwner()
 class KvReadService:
     """Handlers of the read commands."""
 
-    def __init__(self, access: RegionAccess) -> None:
+    def __init__(self, access: RegionAccess, pool: ReadPool) -> None:
         self._access = access
+        self._pool = pool
+        self._clock = access.store.clock
         self._engine = access.store.kv_db
 
     def get_now(self, request: pb.GetRequest) -> pb.GetResponse | None:
@@ -49,7 +54,10 @@ class KvReadService:
         try:
             resolved = passed_over(request.context)
             self._access.concurrency.check_key(keys.data_key(key), key, request.version, resolved)
-            value = snapshot_get(MvccReader(self._engine), key, request.version, resolved)
+            reader = MvccReader(self._engine)
+            # A lock that is read through does not say at which timestamp it was committed.
+            committed = () if request.need_commit_ts else request.context.committed_locks
+            value = snapshot_get(reader, key, request.version, resolved, committed)
         except TxnError as error:
             return pb.GetResponse(error=key_error(error))
         peer.flow.read_keys += 1
@@ -58,60 +66,95 @@ class KvReadService:
         if value is None:
             return pb.GetResponse(not_found=True)
         peer.flow.read_bytes += len(value)
-        return pb.GetResponse(value=value)
+        commit_ts = 0
+        if request.need_commit_ts and (found := reader.get_data_write(keys.data_key(key), request.version)):
+            commit_ts = found[0]
+        return pb.GetResponse(value=value, commit_ts=commit_ts)
 
     def batch_get_now(self, request: pb.BatchGetRequest) -> pb.BatchGetResponse | None:
-        """Answer at once when the leader's lease allows it."""
+        """Answer at once when it is few keys and the leader's lease allows it."""
+        if len(request.keys) > SLICE_KEYS:
+            return None
         peer = self._access.lease_peer(request.context, request.version)
-        return None if peer is None else self._batch_get(peer, request)
+        return None if peer is None else pb.BatchGetResponse(pairs=self._batch_get(peer, request, request.keys))
 
     async def batch_get(self, request: pb.BatchGetRequest) -> pb.BatchGetResponse:
         """KvBatchGet: found pairs, and pairs with an error for locked keys."""
-        bounds = key_bounds(request.keys)
-        return self._batch_get(await self._access.readable(request.context, request.version, bounds), request)
+        began, pairs = self._clock.monotonic(), []
+        for at in range(0, max(1, len(request.keys)), SLICE_KEYS):
+            if at:
+                began = await self._pool.next_turn(request.context, began)
+            part = request.keys[at : at + SLICE_KEYS]
+            peer = await self._access.readable(request.context, request.version, key_bounds(part))
+            pairs += self._batch_get(peer, request, part)
+        return pb.BatchGetResponse(pairs=pairs)
 
-    def _batch_get(self, peer: Peer, request: pb.BatchGetRequest) -> pb.BatchGetResponse:
+    def _batch_get(self, peer: Peer, request: pb.BatchGetRequest, wanted: Sequence[bytes]) -> list[pb.KvPair]:
         reader = MvccReader(self._engine)
         resolved = passed_over(request.context)
+        committed = frozenset(request.context.committed_locks)
         concurrency = self._access.concurrency
         pairs = []
-        for key in request.keys:
+        for key in wanted:
             bound = memcomparable.encode(key)
             check_key(peer.region, bound)
             if peer.hot_reads is not None:
                 peer.hot_reads.add(bound, bound)
             try:
                 concurrency.check_key(keys.data_key(key), key, request.version, resolved)
-                value = snapshot_get(reader, key, request.version, resolved)
+                value = snapshot_get(reader, key, request.version, resolved, committed)
             except TxnError as error:
                 pairs.append(pb.KvPair(error=key_error(error), key=key))
                 continue
             if value is not None:
                 pairs.append(pb.KvPair(key=key, value=value))
                 peer.flow.read_bytes += len(value)
-        peer.flow.read_keys += len(request.keys)
-        return pb.BatchGetResponse(pairs=pairs)
+        peer.flow.read_keys += len(wanted)
+        return pairs
 
     async def scan(self, request: pb.ScanRequest) -> pb.ScanResponse:
         """KvScan, clamped to the region; when reverse, start_key is the exclusive upper bound."""
-        peer = await self._access.readable(request.context, request.version)
         low, high = (request.end_key, request.start_key) if request.reverse else (request.start_key, request.end_key)
+        began, left = self._clock.monotonic(), min(request.limit, SCAN_LIMIT_MAX)
+        pairs: list[pb.KvPair] = []
+        while left > 0:
+            peer = await self._access.readable(request.context, request.version)
+            wanted = min(left, SLICE_KEYS)
+            try:
+                items = self._scan(peer, request, low, high, wanted)
+            except TxnError as error:
+                failure = key_error(error)
+                return pb.ScanResponse(error=failure, pairs=[pb.KvPair(error=failure)])
+            for item in items:
+                if item.error is None:
+                    pairs.append(pb.KvPair(key=item.user_key, value=item.value))
+                else:
+                    pairs.append(pb.KvPair(error=key_error(item.error), key=item.user_key))
+            left -= wanted
+            if len(items) < wanted:
+                break
+            if left > 0:
+                last = items[-1].user_key
+                low, high = (low, last) if request.reverse else (last + b"\x00", high)
+                began = await self._pool.next_turn(request.context, began)
+        return pb.ScanResponse(pairs=pairs)
+
+    def _scan(self, peer: Peer, request: pb.ScanRequest, low: bytes, high: bytes, limit: int) -> list[scanner.ScanItem]:
+        """One piece of a scan: at most `limit` items. Raises TxnError for a lock that is only in memory."""
         start, end = clamp(peer, low, high)
-        try:
-            self._access.concurrency.check_range(start, end, request.version, passed_over(request.context))
-        except TxnError as error:
-            failure = key_error(error)
-            return pb.ScanResponse(error=failure, pairs=[pb.KvPair(error=failure)])
+        resolved = passed_over(request.context)
+        self._access.concurrency.check_range(start, end, request.version, resolved)
         items = scanner.scan(
             self._engine,
             scanner.ScanRequest(
                 start,
                 end,
                 request.version,
-                min(request.limit, SCAN_LIMIT_MAX),
+                limit,
                 reverse=request.reverse,
                 key_only=request.key_only,
-                resolved=passed_over(request.context),
+                resolved=resolved,
+                committed=frozenset(request.context.committed_locks),
             ),
         )
         flow = peer.flow
@@ -123,13 +166,7 @@ class KvReadService:
                 last = keys.data_key(items[-1].user_key)
                 start, end = (last, end) if request.reverse else (start, last + b"\x00")
             peer.hot_reads.add(*region_bounds(start, end))
-        pairs = []
-        for item in items:
-            if item.error is None:
-                pairs.append(pb.KvPair(key=item.user_key, value=item.value))
-            else:
-                pairs.append(pb.KvPair(error=key_error(item.error), key=item.user_key))
-        return pb.ScanResponse(pairs=pairs)
+        return items
 
     async def read_index(self, request: pb.ReadIndexRequest) -> pb.ReadIndexResponse:
         """ReadIndex: a log index from which any replica's state shows what had been answered before this call.

@@ -69,8 +69,8 @@ class KvWriteService:
         props = _prewrite_props(request)
         concurrency = self._access.concurrency
         is_fast = request.try_one_pc or request.use_async_commit
-        if is_fast:
-            await self._max_ts.wait_until_synced(self._access.leader(request.context))
+        if is_fast and not self._max_ts.is_synced(peer := self._access.leader(request.context)):
+            await self._max_ts.wait_until_synced(peer)
         must_not_exist = any(mutation.op in MUST_NOT_EXIST for mutation in mutations)
 
         def decide(txn: MvccTxn, reader: MvccReader) -> Prewritten:

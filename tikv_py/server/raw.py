@@ -99,7 +99,7 @@ class RawService:
         check_batch(len(request.keys))
         now_s, began = self._values.now_s(), self._store.clock.monotonic()
         pairs: list[pb.KvPair] = []
-        for at in range(0, len(request.keys), SLICE_KEYS):
+        for at in range(0, max(1, len(request.keys)), SLICE_KEYS):
             if at:
                 began = await self._pool.next_turn(request.context, began)
             peer = await self._access.readable(request.context)

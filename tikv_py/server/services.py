@@ -124,7 +124,7 @@ class NodeServices:
         return call
 
     def _txn_commands(self) -> dict[str, Command]:
-        reads, writes = KvReadService(self.access), KvWriteService(self.access, self.scheduler, self._max_ts)
+        reads, writes = KvReadService(self.access, self.pool), KvWriteService(self.access, self.scheduler, self._max_ts)
         ranges, locks = RangeService(self.access, self.scheduler), self._locks
         pb = kvrpcpb_pb2
         commands = [

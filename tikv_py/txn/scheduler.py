@@ -109,11 +109,11 @@ class Scheduler:
                 raise peer.not_leader()
             result = decide(txn, MvccReader(self._store.kv_db))
             written = None
-            concurrency.publish(txn.memory_locks)
             if txn.modifies:
                 # Nothing may wait between the checks and the write, or they would no longer hold.
                 if fail.armed and (reason := fail.hit("scheduler_before_write")) is not None:
                     raise ServerIsBusy(f"failpoint: {reason}")
+                concurrency.publish(txn.memory_locks)
                 written = peer.write(txn.modifies, [], disk_full_opt=disk_full_opt)
                 self._store.activate(peer.region.id)
         except BaseException:

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from core_py.codec import ts as tso
 from core_py.region_errors import ServerIsBusy
 from protos.kvproto import kvrpcpb_pb2
+from protos.kvproto.deadlock_pb2 import WaitForEntry
 from tests.unit.client.clusters import with_cluster
-from tikv_py.client.errors import KeyExistsError, LockNotFree, LockWaitTimeout, WriteConflictError
+from tikv_py.client.errors import (
+    DeadlockError,
+    KeyExistsError,
+    LockNotFree,
+    LockWaitTimeout,
+    OperationTimeout,
+    WriteConflictError,
+    from_key_error,
+)
 from tikv_py.client.testing.cluster import MemoryCluster
+from tikv_py.client.testing.faults import once
 from tikv_py.client.testing.table import Lock
 from tikv_py.client.txn.client import TxnClient
+from tikv_py.client.txn.transaction import LockedValue, Transaction
 
 A, B, Z = b"a", b"b", b"z"
 
@@ -251,5 +263,151 @@ def test_lock_left_by_a_failed_statement_follows_the_new_primary() -> None:
         txn.put(B, b"mine")
         await txn.commit()
         assert await read(client, B) == b"mine"
+
+    with_cluster(body)
+
+
+def test_a_hot_key_is_handed_on_with_one_request_each() -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
+        early = await client.begin(pessimistic=True)
+        await put(client, a="1")
+        found = await early.lock_key(A, for_update_ts=early.start_ts)
+        assert found.value == b"1"
+        assert found.conflict_ts > early.start_ts
+        assert early.for_update_ts == found.conflict_ts
+        assert cluster.calls("KvPessimisticLock") == 1
+        early.put(A, b"2")
+        await early.commit()
+        prewrite = [request for name, request in cluster.requests if name == "KvPrewrite"][-1]
+        constraints = [(c.index, c.expected_for_update_ts) for c in prewrite.for_update_ts_constraints]
+        assert constraints == [(0, found.conflict_ts)]
+        assert await read(client, A) == b"2"
+        late = await client.begin(pessimistic=True)
+        assert await late.lock_key(A) == LockedValue(b"2", 0)
+        assert await late.lock_key(B) == LockedValue(None, 0)
+        await late.rollback()
+        await client.drain(10)
+        assert not cluster.storage.locks()
+
+    with_cluster(body)
+
+
+def test_a_lost_answer_over_a_conflict_is_told_again() -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
+        early = await client.begin(pessimistic=True)
+        await put(client, a="1")
+        cluster.after.append(once("KvPessimisticLock"))
+        found = await early.lock_key(A, for_update_ts=early.start_ts)
+        assert found.value == b"1"
+        early.put(A, b"2")
+        await early.commit()
+        assert await read(client, A) == b"2"
+
+    with_cluster(body)
+
+
+def test_stores_without_forced_locks_are_asked_again() -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
+        def older(_store: object, name: str, request: Any) -> None:
+            if name == "KvPessimisticLock":
+                request.wake_up_mode = kvrpcpb_pb2.WakeUpModeNormal
+
+        cluster.before.append(older)
+        early = await client.begin(pessimistic=True)
+        await put(client, a="1")
+        found = await early.lock_key(A, for_update_ts=early.start_ts)
+        assert found.value == b"1"
+        assert found.conflict_ts > early.start_ts
+        early.put(A, b"2")
+        await early.commit()
+        assert await read(client, A) == b"2"
+
+    with_cluster(body)
+
+
+def test_lock_only_what_exists() -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
+        cluster.split(b"m")
+        await put(client, b="1", z="1")
+        txn = await client.begin(pessimistic=True)
+        assert await txn.lock_keys([A, B, b"c", Z], only_if_exists=True) == {A: None, B: b"1", b"c": None, Z: b"1"}
+        assert set(cluster.storage.locks()) == {B, Z}
+        assert {lock.primary for lock in cluster.storage.locks().values()} == {B}
+        assert set(txn.locked_keys) == {B, Z}
+        nothing = await client.begin(pessimistic=True)
+        assert await nothing.lock_keys([A, b"c"], only_if_exists=True) == {A: None, b"c": None}
+        assert await nothing.commit() == 0
+        txn.put(A, b"2")
+        txn.delete(Z)
+        await txn.commit()
+        await client.drain(10)
+        assert [await read(client, key) for key in (A, B, Z)] == [b"2", b"1", None]
+        assert not cluster.storage.locks()
+
+    with_cluster(body)
+
+
+def test_waiting_without_a_limit() -> None:
+    async def body(_cluster: MemoryCluster, client: TxnClient) -> None:
+        owner, patient = await client.begin(pessimistic=True), await client.begin(pessimistic=True)
+        await owner.lock_keys([A])
+        waiting = asyncio.get_running_loop().create_task(patient.lock_keys([A], return_values=True, wait_ms=None))
+        await asyncio.sleep(300)
+        assert not waiting.done()
+        owner.put(A, b"1")
+        await owner.commit()
+        assert await waiting == {A: b"1"}
+        await patient.rollback()
+
+    with_cluster(body)
+
+
+def test_a_cancelled_lock_call_leaves_no_lock() -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
+        owner, other = await client.begin(pessimistic=True), await client.begin(pessimistic=True)
+        await owner.lock_keys([A])
+        await other.lock_keys([B])
+        waiting = asyncio.get_running_loop().create_task(other.lock_keys([A]))
+        await asyncio.sleep(0.1)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await owner.rollback()  # the store may now give the key to the request that nobody waits for
+        await asyncio.sleep(5)
+        await other.rollback()
+        await client.drain(10)
+        assert not cluster.storage.locks()
+
+    with_cluster(body)
+
+
+def test_deadlock_names_the_chain() -> None:
+    chain = [WaitForEntry(txn=1, wait_for_txn=2, key=A), WaitForEntry(txn=2, wait_for_txn=1, key=B)]
+    error = from_key_error(kvrpcpb_pb2.KeyError(deadlock=kvrpcpb_pb2.Deadlock(lock_ts=2, lock_key=A, wait_chain=chain)))
+    assert isinstance(error, DeadlockError)
+    assert error.chain == ((1, 2, A), (2, 1, B))
+    assert "2 waits for 1 on key 62" in error.message
+
+
+def test_a_transaction_function_is_repeated_and_bounded_in_time() -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
+        async def add(txn: Transaction) -> int:
+            found = await txn.lock_keys([A, B], return_values=True)
+            value = int(found[A] or b"0") + 1
+            txn.put(A, b"%d" % value)
+            return value
+
+        jobs = [client.run_in_transaction(add, pessimistic=True, retries=50) for _ in range(10)]
+        assert sorted(await asyncio.gather(*jobs)) == list(range(1, 11))
+
+        async def never(txn: Transaction) -> None:
+            await txn.lock_keys([A])
+            await asyncio.sleep(1000)
+
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(OperationTimeout):
+            await client.run_in_transaction(never, pessimistic=True, timeout_s=3)
+        assert asyncio.get_running_loop().time() - began < 4
+        await client.drain(10)
+        assert not cluster.storage.locks()
 
     with_cluster(body)

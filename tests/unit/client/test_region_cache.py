@@ -224,7 +224,7 @@ def test_an_older_view_never_takes_a_newer_ones_place() -> None:
     with_cluster(body)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_clients_read_and_write_right_through_storms_of_splits_merges_and_leader_changes(seed: int) -> None:
     rng = random.Random(seed)
@@ -248,7 +248,7 @@ def test_clients_read_and_write_right_through_storms_of_splits_merges_and_leader
         raw = await cluster.raw_client()
         truth: dict[bytes, bytes] = {}
         storms = loop.create_task(storm(cluster))
-        for number in range(15):
+        for number in range(40):
             keys = [bytes([rng.randrange(97, 117), rng.randrange(256)]) for _ in range(rng.randrange(1, 30))]
             pairs = dict.fromkeys(keys, b"%d" % number)
             await raw.batch_put(pairs)

@@ -48,6 +48,15 @@ def test_a_replica_that_began_anew_and_a_clock_that_goes_back_give_nothing_negat
     assert told(report, peers, 16_000).bytes_written == 5
 
 
+def test_a_replica_that_began_anew_may_have_read_fewer_keys_and_no_bytes_at_all() -> None:
+    report, peers = FlowReport(10_000), {1: Busy(Flow(read_keys=5))}
+    told(report, peers, 20_000)
+    peers[1] = Busy(Flow(read_keys=1))
+    assert told(report, peers, 30_000).keys_read == 0
+    peers[1].flow.read_keys = 3
+    assert told(report, peers, 40_000).keys_read == 2
+
+
 def test_what_is_remembered_does_not_grow_with_regions_that_are_gone() -> None:
     report = FlowReport(0)
     for region in range(1000):

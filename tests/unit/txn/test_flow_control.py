@@ -173,12 +173,12 @@ def test_a_store_that_is_far_behind_refuses_writes_but_not_reads_nor_what_ends_o
         assert (await rpc.call("RawGet", pb.RawGetRequest(key=b"raw"))).value == b"v"
         commit = pb.CommitRequest(keys=[b"locked"], start_version=10, commit_version=11)
         rollback = pb.BatchRollbackRequest(keys=[b"left"], start_version=12)
-        for name, request in (
+        for name, ending in (
             ("KvCommit", commit),
             ("KvBatchRollback", rollback),
             ("RawDelete", pb.RawDeleteRequest(key=b"raw")),
         ):
-            assert not (await rpc.call(name, request)).HasField("region_error"), name
+            assert not (await rpc.call(name, ending)).HasField("region_error"), name
         assert rpc.data()["lock"] == []
         registry = rpc.server.registry
         assert registry.get_sample_value("tikv_scheduler_pending_compaction_bytes", {"cf": "default"}) == 2 << 40

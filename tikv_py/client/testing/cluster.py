@@ -42,6 +42,7 @@ class MemoryCluster:
         self.tell_leader = True
         self.safe_lag_s = 0.0
         self._released = asyncio.Event()
+        self._clients: list[RawClient | TxnClient] = []
         self.stores = {number: MemoryStore(self, number) for number in range(1, stores + 1)}
         peers = [metapb_pb2.Peer(id=100 + number, store_id=number) for number in self.stores]
         epoch = metapb_pb2.RegionEpoch(conf_ver=1, version=1)
@@ -55,7 +56,9 @@ class MemoryCluster:
             self.topology.stores[store.id] = metapb_pb2.Store(id=store.id, address=store.address)
 
     async def stop(self) -> None:
-        """Stop listening; running calls end."""
+        """Close the clients made here and stop listening; running calls end."""
+        while self._clients:
+            await self._clients.pop().close()
         for store in self.stores.values():
             await store.stop()
         await self.pd.stop()
@@ -110,11 +113,15 @@ class MemoryCluster:
 
     async def txn_client(self, name: str = "client") -> TxnClient:
         """A transactional client."""
-        return await TxnClient.connect(("pd1:1",), transport=self.network.transport(name), clock=LoopClock())
+        client = await TxnClient.connect(("pd1:1",), transport=self.network.transport(name), clock=LoopClock())
+        self._clients.append(client)
+        return client
 
     async def raw_client(self) -> RawClient:
         """A raw client."""
-        return await RawClient.connect(("pd1:1",), transport=self.network.transport("raw"), clock=LoopClock())
+        client = await RawClient.connect(("pd1:1",), transport=self.network.transport("raw"), clock=LoopClock())
+        self._clients.append(client)
+        return client
 
 
 @asynccontextmanager

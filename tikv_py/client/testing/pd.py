@@ -28,6 +28,8 @@ _METHODS = {
     "IsBootstrapped": "_is_bootstrapped",
     "Bootstrap": "_bootstrap",
     "PutStore": "_put_store",
+    "GetGCSafePoint": "_get_gc_safe_point",
+    "UpdateGCSafePoint": "_update_gc_safe_point",
     "RegionHeartbeat": "_region_heartbeat",
 }
 """RPC -> the method of `MemoryPd` that answers it."""
@@ -46,6 +48,7 @@ class MemoryPd:
         self.header_error: dict[str, pdpb_pb2.Error] = {}
         self.bootstrapped = True
         self.has_batch_scan = True
+        self.safe_point = 0
         self.heartbeats: list[pdpb_pb2.RegionHeartbeatRequest] = []
         self._listeners: list[Any] = []
 
@@ -186,6 +189,13 @@ class MemoryPd:
                 response.header.error.type = pdpb_pb2.UNKNOWN
                 response.header.error.message = f"duplicated store address: id:{request.store.id}, already registered"
         return response
+
+    def _get_gc_safe_point(self, _request: Any) -> pdpb_pb2.GetGCSafePointResponse:
+        return pdpb_pb2.GetGCSafePointResponse(safe_point=self.safe_point)
+
+    def _update_gc_safe_point(self, request: Any) -> pdpb_pb2.UpdateGCSafePointResponse:
+        self.safe_point = max(self.safe_point, request.safe_point)
+        return pdpb_pb2.UpdateGCSafePointResponse(new_safe_point=self.safe_point)
 
     async def _region_heartbeat(self, requests: AsyncIterator[Any], address: str) -> AsyncIterator[Any]:
         async for request in requests:

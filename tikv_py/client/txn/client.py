@@ -23,7 +23,7 @@ from core_py.errors import DbError, RetryClass
 from core_py.ports import Clock, Random, Transport
 from core_py.runtime.tasks import TaskScope
 from protos.kvproto import coprocessor_pb2, kvrpcpb_pb2, metapb_pb2
-from tikv_py.client.errors import RawError, from_key_error
+from tikv_py.client.errors import GcTooEarly, RawError, from_key_error
 from tikv_py.client.pd.client import PdClient
 from tikv_py.client.region import backoff as kinds
 from tikv_py.client.region.backoff import Backoffer
@@ -246,6 +246,8 @@ class TxnClient:
         response: coprocessor_pb2.Response = await self.sender.send(
             region, "Coprocessor", request, backoffer=backoffer, timeout_s=timeout_s
         )
+        if GcTooEarly.TEXT in response.other_error:
+            raise GcTooEarly(response.other_error)
         return response
 
     async def gc(self, safe_point: int) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tikv_py.mvcc import keys
-from tikv_py.mvcc.actions.prewrite import committed_write
 from tikv_py.mvcc.errors import CommitTsExpired, TxnLockNotFound
 from tikv_py.mvcc.reader import MvccReader
 from tikv_py.mvcc.txn import MvccTxn
+from tikv_py.mvcc.write import committed_write
 
 
 def commit(txn: MvccTxn, reader: MvccReader, user_key: bytes, commit_ts: int) -> None:

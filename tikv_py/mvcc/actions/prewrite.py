@@ -317,20 +317,3 @@ def _secondaries(fast: FastCommit | None, props: PrewriteProps, mutation: Mutati
     if fast is None or fast.secondaries is None or mutation.user_key != props.primary:
         return ()
     return fast.secondaries
-
-
-def write_type_of(lock: Lock) -> WriteType:
-    """The write record type a prewritten lock turns into."""
-    return WriteType(lock.lock_type.value)
-
-
-def committed_write(lock: Lock) -> Write:
-    """The write record a prewritten lock turns into."""
-    return Write(
-        write_type_of(lock),
-        lock.start_ts,
-        lock.short_value,
-        last_change_ts=lock.last_change_ts,
-        versions_to_last_change=lock.versions_to_last_change,
-        txn_source=lock.txn_source,
-    )

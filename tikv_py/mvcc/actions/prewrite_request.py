@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tikv_py.mvcc import keys
-from tikv_py.mvcc.actions.prewrite import Mutation, PrewriteProps, committed_write, prewrite
+from tikv_py.mvcc.actions.prewrite import Mutation, PrewriteProps, prewrite
 from tikv_py.mvcc.errors import (
     AssertionFailed,
     CommitTsTooLarge,
@@ -26,6 +26,7 @@ from tikv_py.mvcc.errors import (
 )
 from tikv_py.mvcc.reader import MvccReader
 from tikv_py.mvcc.txn import MvccTxn
+from tikv_py.mvcc.write import committed_write
 
 
 @dataclass(frozen=True, slots=True)
