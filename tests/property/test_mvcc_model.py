@@ -177,7 +177,8 @@ class SnapshotIsolation(RuleBasedStateMachine):
             txn.phase = "prewrite"
         sent = txn.keys if txn.mode == "1pc" else [key]
         txn.sent.update(sent)
-        before = txn.decided
+        before, lock = txn.decided, self.store.locks().get(txn.primary)
+        held = lock is not None and lock.start_ts == txn.start_ts
         done = self.store.run(
             txn.start_ts, lambda t, r: prewrite_all(t, r, self._props(txn), self._mutations(txn, sent))
         )
@@ -185,7 +186,9 @@ class SnapshotIsolation(RuleBasedStateMachine):
             txn.failed = txn.failed or not isinstance(done.errors[0], KeyIsLocked)
             assert before is None or not before or all(isinstance(e, KeyIsLocked) for e in done.errors)
             return
-        assert before != 0 or txn.primary not in sent, "a transaction that was rolled back prewrites its primary"
+        assert before != 0 or txn.primary not in sent or held, (
+            "a transaction that was rolled back prewrites its primary"
+        )
         if done.one_pc_commit_ts:
             self.model.decide(txn, done.one_pc_commit_ts)
         if txn.phase != "prewrite":
@@ -378,13 +381,22 @@ class SnapshotIsolation(RuleBasedStateMachine):
                 assert reader.get(keys.data_key(key), TS_MAX) == self.model.value(key, TS_MAX)
 
     def teardown(self) -> None:
-        """Everybody who waits ends everything; then nothing but the model's versions may be there."""
+        """Everybody who waits ends everything, messages come that were held up; then only the model's versions may be there."""
         self.store.ts(skip_ms=10_000)
         for txn in self.live:
             for _ in range(2):
                 if txn.decided is None:
                     self._status(txn, self.store.ts(), may_end=True, resolving_pessimistic=False)
             assert txn.decided is not None
+        for txn in self.live:
+            for key in txn.keys:
+                if key in txn.sent or txn.phase == "prewrite":
+                    self._prewrite(txn, key)
+                if key in txn.asked_at:
+                    self._lock(txn, key, force=True, late=True)
+        self.store.ts(skip_ms=10_000)
+        for txn in self.live:
+            self._status(txn, self.store.ts(), may_end=True, resolving_pessimistic=False)
             for key in txn.keys:
                 self._finish(txn, key)
             record = self.store.reader().commit_record(keys.data_key(txn.primary), txn.start_ts)
