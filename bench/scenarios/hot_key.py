@@ -27,7 +27,7 @@ async def _increment(client: TxnClient) -> int:
     conflicts = 0
     while True:
         try:
-            values = await txn.lock_keys([KEY], return_values=True)
+            values = await txn.lock_keys([KEY], return_values=True, wait_ms=None)
             break
         except WriteConflictError:
             conflicts += 1

@@ -9,9 +9,14 @@ import pytest
 
 from protos.kvproto import kvrpcpb_pb2 as pb
 from tests.support.store_rpc import StoreRpc, with_store
-from tikv_py.server.read_pool import SLICE_KEYS
+from tikv_py.server.read_pool import SLICE_KEYS, ReadPool
 
 KEYS = [b"k%04d" % number for number in range(3 * SLICE_KEYS + 50)]
+
+
+def pool_of(rpc: StoreRpc) -> ReadPool:
+    assert rpc.server.services is not None
+    return rpc.server.services.pool
 
 
 async def fill(rpc: StoreRpc) -> None:
@@ -32,8 +37,8 @@ def test_a_long_scan_gives_every_key_once_and_in_order(limit: int, *, reverse: b
         await fill(rpc)
 
         def request(version: int) -> pb.ScanRequest:
-            bounds = {"start_key": KEYS[-10], "end_key": b"k"} if reverse else {"start_key": b"k", "end_key": KEYS[-10]}
-            return pb.ScanRequest(limit=limit, version=version, reverse=reverse, **bounds)
+            start, end = (KEYS[-10], b"k") if reverse else (b"k", KEYS[-10])
+            return pb.ScanRequest(limit=limit, version=version, reverse=reverse, start_key=start, end_key=end)
 
         inside = KEYS[:-10][::-1] if reverse else KEYS[:-10]
         found = await rpc.call("KvScan", request(25))
@@ -69,10 +74,12 @@ def test_a_long_batch_get_gives_every_key() -> None:
     ],
     ids=["KvScan", "KvBatchGet", "RawBatchGet"],
 )
-def test_a_long_read_whose_region_changes_meanwhile_is_told_so(name: str, request_: Any) -> None:
+def test_a_long_read_whose_region_changes_meanwhile_is_told_so(
+    name: str, request_: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def test(rpc: StoreRpc) -> None:
         await fill(rpc)
-        pool = rpc.server.services.pool  # type: ignore[union-attr]
+        pool = pool_of(rpc)
         next_turn, turns = pool.next_turn, 0
 
         async def held(context: pb.Context, began: float) -> float:
@@ -83,7 +90,7 @@ def test_a_long_read_whose_region_changes_meanwhile_is_told_so(name: str, reques
                 assert len((await rpc.call("SplitRegion", split)).regions) == 2
             return float(await next_turn(context, began))
 
-        pool.next_turn = held
+        monkeypatch.setattr(pool, "next_turn", held)
         response = await rpc.call(name, request_)
         assert response.region_error.HasField("epoch_not_match"), response
         assert turns == 2
@@ -91,13 +98,13 @@ def test_a_long_read_whose_region_changes_meanwhile_is_told_so(name: str, reques
     with_store(test)
 
 
-def test_a_long_raw_scan_shows_one_moment() -> None:
+def test_a_long_raw_scan_shows_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(rpc: StoreRpc) -> None:
         request = pb.RawBatchPutRequest()
         for key in KEYS:
             request.pairs.add(key=key, value=b"old")
         await rpc.call("RawBatchPut", request)
-        pool = rpc.server.services.pool  # type: ignore[union-attr]
+        pool = pool_of(rpc)
         next_turn, turns = pool.next_turn, 0
 
         async def held(context: pb.Context, began: float) -> float:
@@ -109,7 +116,7 @@ def test_a_long_raw_scan_shows_one_moment() -> None:
                 await rpc.call("RawDelete", pb.RawDeleteRequest(key=KEYS[-2]))
             return float(await next_turn(context, began))
 
-        pool.next_turn = held
+        monkeypatch.setattr(pool, "next_turn", held)
         for reverse in (False, True):
             turns = 0
             expected = [(key, b"old") for key in KEYS] if not reverse else None

@@ -16,11 +16,13 @@ from core_py.codec.ts import TS_MAX
 from core_py.sim.clock import LoopClock
 from protos.kvproto import kvrpcpb_pb2 as pb
 from tests.unit.client.mvcc_storage import MvccStorage
+from tikv_py.client.testing import percolator
 from tikv_py.client.testing.storage import MemoryStorage
 
 MS = 1 << 18
 KEYS = [b"a", b"b", b"c"]
 ALL = (b"", b"")
+ACTIONS = [percolator.SKIP, percolator.CHECK, percolator.CONSTRAINT]
 
 keys = st.sampled_from(KEYS)
 stamps = st.integers(1, 9).map(lambda ms: ms * MS)
@@ -46,7 +48,7 @@ def prewrites(draw: st.DrawFn) -> tuple[str, Any]:
         op = draw(st.sampled_from([pb.Put, pb.Del, pb.Lock, pb.Insert, pb.CheckNotExists]))
         request.mutations.add(op=op, key=key, value=draw(values) if op in (pb.Put, pb.Insert) else b"")
         if pessimistic:
-            request.pessimistic_actions.append(draw(st.integers(0, 2)))
+            request.pessimistic_actions.append(draw(st.sampled_from(ACTIONS)))
     return "KvPrewrite", request
 
 

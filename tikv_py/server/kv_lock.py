@@ -45,7 +45,7 @@ class KvLockService:
         self._access = access
         self._scheduler = scheduler
         self._fail = access.store.fail
-        self._requests = LockRequests(scheduler, access.store.clock, self._fail)
+        self._requests = LockRequests(access, scheduler, access.store.clock)
         self._history: deque[tuple[Wait, ...]] = deque(maxlen=HISTORY_MAX)
 
     async def pessimistic_lock(self, request: pb.PessimisticLockRequest) -> pb.PessimisticLockResponse:

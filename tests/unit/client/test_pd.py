@@ -184,3 +184,18 @@ def test_heartbeat_stream_follows_the_leader() -> None:
         stream.close()
 
     with_pd(body)
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_closing_while_the_stream_breaks(turns: int) -> None:
+    """A task group that fails and is cancelled at once forgets the cancellation (CPython 3.11): `close` must end all the same."""
+
+    async def body(pd: MemoryPd, client: PdClient) -> None:
+        await client.timestamp()
+        await pd.stop()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await client.close()
+
+    with_pd(body)

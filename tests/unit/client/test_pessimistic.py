@@ -318,7 +318,9 @@ def test_stores_without_forced_locks_are_asked_again() -> None:
         found = await early.lock_key(A, for_update_ts=early.start_ts)
         assert found.value == b"1"
         assert found.conflict_ts > early.start_ts
-        await early.rollback()
+        early.put(A, b"2")
+        await early.commit()
+        assert await read(client, A) == b"2"
 
     with_cluster(body)
 

@@ -174,6 +174,28 @@ def test_a_transactions_newer_request_takes_the_older_ones_place() -> None:
     with_world(body)
 
 
+def test_a_lock_is_known_without_looking_only_while_the_key_changes_hands() -> None:
+    async def body(world: World) -> None:
+        key = keys.data_key(KEY)
+        assert world.waiting.known_lock(key, 30) is None
+        for start_ts in (10, 20):
+            world.wait(start_ts, holder=1)
+        await world.settle()
+        assert world.waiting.known_lock(key, 30) is None, "who knows since when it is there"
+        world.waiting.applied(released(KEY))
+        assert world.waiting.known_lock(key, 30) is None, "it is free"
+        world.waiting.applied(taken(KEY, 10))
+        known = world.waiting.known_lock(key, 30)
+        assert known is not None
+        assert known.lock.start_ts == 10
+        assert world.waiting.known_lock(key, 10) is None, "its own"
+        await asyncio.sleep(lock_waiting.KNOWN_FOR_S + 0.1)
+        assert world.waiting.known_lock(key, 30) is None, "long ago"
+        await asyncio.sleep(0.5)
+
+    with_world(body)
+
+
 def test_a_region_that_moves_or_changes_sends_its_waiters_on_their_way() -> None:
     async def body(world: World) -> None:
         world.wait(10, holder=1, region=(1, 1))

@@ -99,6 +99,7 @@ class PdClient:
 
     async def close(self) -> None:
         """End the streams and connections."""
+        self._tso.stop()
         await self._scope.close()
         await self._members.close()
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class BreakStream(StatusError):
     """Ends the connection's stream."""
 
+    code = "KV:Client:BreakStream"
+
     def __init__(self) -> None:
         super().__init__("UNAVAILABLE", "connection reset")
 

@@ -25,6 +25,8 @@ from tikv_py.client.txn.fates import LockInfo, TxnFate, TxnFates
 from tikv_py.client.txn.single_flight import SingleFlight
 
 MAX_KEYS_PER_REQUEST = 256
+OWNER_GAVE_UP_TS = int(TS_MAX)
+"""A `current_ts` for `decide` by the owner itself: whatever is left of it has expired."""
 
 
 class _NotAsync(Exception):
@@ -36,13 +38,12 @@ class AsyncRecovery:
 
     def __init__(self, fates: TxnFates, cache: RegionCache, sender: RegionRequestSender, scope: TaskScope) -> None:
         self._fates, self._cache, self._sender = fates, cache, sender
-        self._deciding: SingleFlight[int, TxnFate] = SingleFlight(scope, "async commit recovery")
+        self._deciding: SingleFlight[tuple[int, bool], TxnFate] = SingleFlight(scope, "async commit recovery")
 
     async def decide(self, primary: LockInfo, current_ts: int, backoffer: Backoffer) -> TxnFate:
         """The fate of the transaction of an expired async-commit primary; `current_ts` judges it if it turns out to be none."""
-        return await self._deciding.run(
-            primary.lock_version, partial(self._decide, primary, current_ts, backoffer.fork())
-        )
+        key = (primary.lock_version, current_ts == OWNER_GAVE_UP_TS)
+        return await self._deciding.run(key, partial(self._decide, primary, current_ts, backoffer.fork()))
 
     async def _decide(self, primary: LockInfo, current_ts: int, backoffer: Backoffer) -> TxnFate:
         start_ts = primary.lock_version
@@ -85,7 +86,3 @@ class AsyncRecovery:
         if response.HasField("error"):
             raise from_key_error(response.error)
         return response, len(response.locks) == len(keys)
-
-
-OWNER_GAVE_UP_TS = int(TS_MAX)
-"""A `current_ts` for `decide` by the owner itself: whatever is left of it has expired."""

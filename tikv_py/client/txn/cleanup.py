@@ -39,7 +39,8 @@ class Cleanup:
 
     def roll_back(self) -> None:
         """Take all keys back of a transaction that is not committed and never will be."""
-        self._spawn(self._roll_back(), "roll back")
+        if self._state.writes:
+            self._spawn(self._roll_back(), "roll back")
 
     def end(self) -> None:
         """Find out whether the transaction is committed, decide against it if nothing has decided, and clean up after it."""

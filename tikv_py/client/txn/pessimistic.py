@@ -60,6 +60,12 @@ class LockCall:
     absent: set[bytes] = field(default_factory=set)
     conflict_ts: int = 0
 
+    def begin_anew(self) -> None:
+        """Forget what an attempt found before it failed."""
+        self.values.clear()
+        self.absent.clear()
+        self.conflict_ts = 0
+
     def left_ms(self, now: float) -> int:
         """How much longer the caller wants to wait."""
         if self.wait_ms is None:

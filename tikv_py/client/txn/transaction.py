@@ -247,13 +247,13 @@ class Transaction:
         call = LockCall(for_update_ts or 0, return_values=True, wait_ms=wait_ms, force=True)
         if for_update_ts is None:
             await self._lock_now([key], call)
-        else:
-            try:
-                await self._locks.lock([key], call)
-            except WriteConflictError as error:  # a store that does not force locks: lock again, after the commit
-                call.conflict_ts = error.conflict_commit_ts
-                await self._lock_now([key], call)
-        return LockedValue(call.values[key], call.conflict_ts)
+            return LockedValue(call.values[key], call.conflict_ts)
+        try:
+            await self._locks.lock([key], call)
+            return LockedValue(call.values[key], call.conflict_ts)
+        except WriteConflictError as error:  # a store that does not force locks: lock again, after the commit
+            await self._lock_now([key], call)
+            return LockedValue(call.values[key], call.conflict_ts or error.conflict_commit_ts)
 
     def _check_lockable(self) -> None:
         self._check_open()
@@ -267,6 +267,7 @@ class Transaction:
         call.begun_at = clock.monotonic()
         while True:
             call.for_update_ts = await self._context.pd.timestamp()
+            call.begin_anew()
             try:
                 await self._locks.lock(keys, call)
                 return

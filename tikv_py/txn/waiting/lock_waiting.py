@@ -8,7 +8,8 @@ after the delay; to a client both look like a wait that ended.) Nothing here wal
 A request is told that its key is locked when its time is up; when the region moved or changed, it is sent on its way to find
 that out. Who began to wait and who holds a key is reported to the deadlock detector, which may end a wait.
 
-Invariant: requests look at a key and join its queue under its latch, and locks change under it, so no release is missed.
+Invariant: requests look at a key and join its queue under its latch, and locks change under it, so no release is missed. A request
+that joins a queue which is there already need not look: the queue hears of the next release.
 What it does not do: take locks, or decide anything about them (`tikv_py.txn.waiting.requests` tries again).
 """
 
@@ -32,6 +33,8 @@ from tikv_py.txn.waiting.errors import DeadlockFound, LockWaitEnded
 from tikv_py.txn.waiting.key_queue import Claim, KeyQueue, Waiter
 
 WAITERS_MAX = 10_000  # more are answered at once that the key is locked; fewer than the commands that may run
+
+KNOWN_FOR_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +117,23 @@ class LockWaiting:
             if not waiter.claim.is_first_lock
         ]
 
+    def known_lock(self, key: bytes, start_ts: int) -> KeyIsLocked | None:
+        """Another transaction's lock on a (data) key, if it is known without looking because the key changed hands just now.
+
+        That is so while there is a queue, which sees every change. Only for a moment, so that nobody relies for long on what
+        was seen when data went another way (a range that is deleted, a snapshot).
+        """
+        queue = self._queues.get(key)
+        if queue is None or not queue.held or queue.changed_at is None or queue.lock.start_ts == start_ts:
+            return None
+        if self._clock.monotonic() - queue.changed_at > KNOWN_FOR_S:
+            return None
+        return KeyIsLocked(queue.user_key, queue.lock)
+
     async def wait(self, met: KeyIsLocked, claim: Claim, timeout_s: float) -> TxnError | None:
         """Wait in line for the key. None to try again, else what the request is refused with.
 
-        To be called at once after the lock was seen, without an await between.
+        To be called at once after the lock was seen or known, without an await between.
         """
         if self._count >= WAITERS_MAX:
             return met
