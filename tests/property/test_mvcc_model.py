@@ -37,7 +37,7 @@ STEPS = (
     + ["status"] * 3
     + ["read"] * 2
     + ["lock", "prewrite", "take_commit_ts", "commit_primary", "finish_key", "heart_beat"]
-    + ["unlock", "lose_lock", "give_up", "collect_garbage"]
+    + ["unlock", "lose_lock", "lose_lock", "give_up", "collect_garbage"]
 )
 OPS = [MutationOp.PUT, MutationOp.PUT, MutationOp.DELETE, MutationOp.LOCK, MutationOp.INSERT]
 pick = st.integers(0, 1 << 16)
@@ -159,10 +159,9 @@ class SnapshotIsolation(RuleBasedStateMachine):
 
     def lose_lock(self, number: int) -> None:
         """A pessimistic lock that was only in the old leader's memory is gone."""
-        txn, key = self.chosen(number)
-        lock = self.store.locks().get(key)
-        if lock is not None and lock.start_ts == txn.start_ts and lock.is_pessimistic:
-            self.store.write([Modify(CF_LOCK, keys.data_key(key), None)])
+        held = [key for key, lock in self.store.locks().items() if lock.is_pessimistic]
+        if held:
+            self.store.write([Modify(CF_LOCK, keys.data_key(held[number % len(held)]), None)])
 
     def prewrite(self, number: int) -> None:
         self._prewrite(*self.chosen(number))
@@ -415,5 +414,5 @@ class SnapshotIsolation(RuleBasedStateMachine):
 
 TestSnapshotIsolation = SnapshotIsolation.TestCase
 TestSnapshotIsolation.settings = settings(
-    max_examples=int(os.environ.get("MVCC_EXAMPLES", "60")), stateful_step_count=60, deadline=None
+    max_examples=int(os.environ.get("MVCC_EXAMPLES", "60")), stateful_step_count=120, deadline=None
 )
