@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import replace
+from functools import partial
 
 from core_py.errors import DbError
 from core_py.runtime.config import Seconds
@@ -47,7 +48,7 @@ class Bank:
         while not self.stopping:
             source, target = self.rng.sample(ACCOUNTS, 2)
             try:
-                await self.client.run_in_transaction(lambda txn, s=source, t=target: self._move(txn, s, t))
+                await self.client.run_in_transaction(partial(self._move, source=source, target=target))
                 self.moved += 1
             except DbError:  # a store is down, or the transaction took too long
                 pass

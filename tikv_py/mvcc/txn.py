@@ -21,13 +21,11 @@ class Modify(NamedTuple):
 class MvccTxn:
     """The modifications of one transaction's command, identified by its start_ts."""
 
-    __slots__ = ("memory_locks", "modifies", "one_pc_locks", "start_ts", "unlocked")
+    __slots__ = ("memory_locks", "modifies", "one_pc_locks", "start_ts")
 
     def __init__(self, start_ts: int) -> None:
         self.start_ts = start_ts
         self.modifies: list[Modify] = []
-        self.unlocked: list[bytes] = []
-        """Data keys whose lock is released: whoever waits for them may go on once the change is applied."""
         self.memory_locks: list[tuple[bytes, Lock]] = []
         """What readers must see from the decision on, until it is applied: (data key, lock)."""
         self.one_pc_locks: list[tuple[bytes, Lock, bool]] = []
@@ -36,7 +34,6 @@ class MvccTxn:
     def clear(self) -> None:
         """Want nothing after all."""
         self.modifies.clear()
-        self.unlocked.clear()
         self.memory_locks.clear()
         self.one_pc_locks.clear()
 
@@ -47,7 +44,6 @@ class MvccTxn:
     def unlock(self, key: bytes) -> None:
         """Remove a key's lock."""
         self.modifies.append(Modify(CF_LOCK, key, None))
-        self.unlocked.append(key)
 
     def put_write(self, key: bytes, commit_ts: int, write: Write) -> None:
         """Record a commit or rollback."""

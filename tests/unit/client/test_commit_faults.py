@@ -24,6 +24,7 @@ MODES = {
     "1pc": (DEFAULTS, False),
     "async": (DEFAULTS, True),
     "two phases": (TWO_PHASES, True),
+    "pessimistic 1pc": (TxnOptions(pessimistic=True), False),
     "pessimistic": (TxnOptions(pessimistic=True), True),
     "pessimistic two phases": (TxnOptions(True, try_one_pc=False, use_async_commit=False), True),
 }

@@ -49,10 +49,9 @@ class Flashback:
 
 @dataclass(slots=True)
 class FlashbackBatch:
-    """What to write together, the data keys whose locks that removes, and where to go on (None: this step is at its end)."""
+    """What to write together, and where to go on (None: this step is at its end)."""
 
     modifies: list[Modify] = field(default_factory=list)
-    unlocked: list[bytes] = field(default_factory=list)
     next_key: bytes | None = None
 
 
@@ -77,7 +76,6 @@ def roll_back_locks(
         txn = MvccTxn(lock.start_ts)
         rollback_lock(txn, reader, key, lock)
         batch.modifies += txn.modifies
-        batch.unlocked += txn.unlocked
     if len(pairs) == max_keys:
         batch.next_key = pairs[-1][0] + b"\x00"
     return batch
