@@ -8,8 +8,8 @@ from unittest.mock import patch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.property.test_mvcc_gc import BASE, build, reads
-from tests.property.test_mvcc_reads import user_key, version
+from tests.property.test_mvcc_gc import BASE, Versions, build, histories, reads
+from tests.property.test_mvcc_reads import user_key
 from tikv_py.engine.memory import MemoryEngine
 from tikv_py.engine.port import CF_DEFAULT, CF_LOCK, CF_WRITE
 from tikv_py.mvcc import keys
@@ -19,7 +19,6 @@ from tikv_py.mvcc.reader import MvccReader
 from tikv_py.mvcc.txn import Modify, MvccTxn
 from tikv_py.mvcc.write import Write, WriteType
 
-Versions = list[tuple[bytes, int, WriteType, bytes, bool]]
 START_TS, COMMIT_TS = BASE + 1000, BASE + 1001
 
 
@@ -63,7 +62,7 @@ def write(engine: MemoryEngine, modifies: list[Modify]) -> None:
 
 
 @given(
-    st.lists(version, max_size=30),
+    histories(),
     st.lists(st.tuples(user_key, st.sampled_from(list(LockType))), max_size=4, unique_by=lambda lock: lock[0]),
     st.integers(0, 450),
     st.lists(st.integers(0, 6), max_size=3),
