@@ -58,7 +58,7 @@ async def main(name: str, addresses: list[str], path: Path, prefix: bytes, seed:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
     rng = random.Random(seed)
     connections = [await connect_txn(addresses) for _ in range(CONNECTIONS)]
-    raws = [await connect_raw(addresses) for _ in range(CONNECTIONS)]
+    raws = [await connect_raw(addresses, atomic=True) for _ in range(CONNECTIONS)]
     sessions = [
         Session(
             number, random.Random(rng.random()), connections[number % CONNECTIONS], raws[number % CONNECTIONS], number

@@ -16,7 +16,6 @@ from tikv_py.client.errors import WriteConflictError
 from tikv_py.client.txn.client import TxnClient
 
 
-@pytest.mark.xfail(strict=True, reason="the client waits for the newer transaction, in a circle until a lock expires")
 def test_the_older_transaction_gives_way_at_once() -> None:
     async def test(client: TxnClient) -> None:
         older = await client.begin()

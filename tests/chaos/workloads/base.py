@@ -50,6 +50,8 @@ class Attempt:
     mode: str = ""
     value: Any = None
     """What was to be done, or what came of it."""
+    fails_unknown: bool = False
+    """Refusals say nothing: the client repeats the command by itself."""
 
 
 class View:
@@ -122,7 +124,7 @@ class Recorder:
         except (UndeterminedError, TimeoutError) as failure:
             outcome, error = Outcome.INFO if writes else Outcome.FAIL, repr(failure)
         except DbError as failure:
-            outcome, error = Outcome.FAIL, repr(failure)
+            outcome, error = Outcome.INFO if attempt.fails_unknown else Outcome.FAIL, repr(failure)
         self.add(session, kind, attempt, (called, time.monotonic()), outcome, error)
         return outcome
 

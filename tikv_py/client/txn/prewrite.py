@@ -164,6 +164,8 @@ class Prewriter:
     async def _settle(self, errors: Sequence[kvrpcpb_pb2.KeyError], backoffer: Backoffer) -> None:
         """Settle foreign locks, or wait for their owners. Raises any other refusal."""
         locks = [lock_of(error) for error in errors]
+        if not self._state.plan.pessimistic:
+            self._give_way(locks)
         wait_ms = await self._context.lock_resolver.resolve(locks, 0, backoffer)
         if wait_ms:
             await backoffer.backoff(
@@ -172,3 +174,21 @@ class Prewriter:
                 f" {locks[0].lock_version}",
                 at_most_ms=wait_ms,
             )
+
+    def _give_way(self, locks: Sequence[kvrpcpb_pb2.LockInfo]) -> None:
+        """Raises WriteConflictError for a lock of a newer transaction.
+
+        This one cannot commit any more, and waiting may close a circle: two transactions wait for each other's keys, until a lock
+        expires. The store has looked whether this transaction is committed already, so the refusal is certain.
+        """
+        start_ts = self._state.plan.start_ts
+        for lock in locks:
+            if lock.lock_version > start_ts:
+                conflict = kvrpcpb_pb2.WriteConflict(
+                    start_ts=start_ts,
+                    conflict_ts=lock.lock_version,
+                    key=lock.key,
+                    primary=lock.primary_lock,
+                    reason=kvrpcpb_pb2.WriteConflict.Optimistic,
+                )
+                raise WriteConflictError(conflict)
