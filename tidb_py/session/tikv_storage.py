@@ -25,7 +25,7 @@ class TikvStorage:
 
     async def begin(self, *, pessimistic: bool) -> Transaction:
         """Start a transaction."""
-        txn = await self._client.begin(pessimistic=pessimistic, try_one_pc=True, use_async_commit=True)
+        txn = await self._client.begin(pessimistic=pessimistic, trust_unlocked=True)
         return TikvTransaction(self._client, txn)
 
     async def timestamp(self) -> int:

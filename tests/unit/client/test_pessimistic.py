@@ -56,6 +56,28 @@ def test_lock_write_commit() -> None:
     with_cluster(body)
 
 
+def test_writes_to_keys_that_are_not_locked_are_checked_unless_the_caller_vouches_for_them() -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
+        await put(client, a="1", z="1")
+        for trust in (False, True):
+            txn = await client.begin(pessimistic=True, trust_unlocked=trust)
+            seen = await txn.get(Z)
+            await put(client, z="between")
+            await txn.lock_keys([A])
+            txn.put(A, b"2")
+            txn.put(Z, seen or b"")
+            if trust:
+                await txn.commit()
+                assert await read(client, Z) == seen
+            else:
+                with pytest.raises(WriteConflictError):
+                    await txn.commit()
+                assert await read(client, Z) == b"between"
+            await client.drain(10)
+
+    with_cluster(body)
+
+
 def test_conflict_is_the_callers_decision() -> None:
     async def body(cluster: MemoryCluster, client: TxnClient) -> None:
         txn = await client.begin(pessimistic=True)

@@ -167,6 +167,7 @@ class TxnClient:
         try_one_pc: bool | None = None,
         use_async_commit: bool | None = None,
         causal_only: bool | None = None,
+        trust_unlocked: bool | None = None,
     ) -> Beginning:
         """Start a transaction now, or at a given timestamp: `txn = await begin()` or `async with begin() as txn`.
 
@@ -177,6 +178,7 @@ class TxnClient:
             "try_one_pc": try_one_pc,
             "use_async_commit": use_async_commit,
             "causal_only": causal_only,
+            "trust_unlocked": trust_unlocked,
         }
         given = {name: value for name, value in chosen.items() if value is not None}
         return Beginning(self._begin(start_ts, replace(self.defaults, **given) if given else self.defaults))

@@ -36,6 +36,7 @@ class CommitPlan:
     try_one_pc: bool = True
     use_async_commit: bool = True
     causal_only: bool = False
+    trust_unlocked: bool = False
     before_commit: Callable[[], Awaitable[None]] | None = None
     max_commit_ts: int = 0
 

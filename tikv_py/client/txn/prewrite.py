@@ -27,6 +27,7 @@ from tikv_py.client.txn.heartbeat import HeartBeat
 from tikv_py.client.txn.mutations import Batch, Mutation, batches_of
 
 _CHECK = kvrpcpb_pb2.PrewriteRequest.DO_PESSIMISTIC_CHECK
+_CONSTRAINT = kvrpcpb_pb2.PrewriteRequest.DO_CONSTRAINT_CHECK
 _SKIP = kvrpcpb_pb2.PrewriteRequest.SKIP_PESSIMISTIC_CHECK
 
 
@@ -99,7 +100,8 @@ class Prewriter:
         if asserted:
             request.assertion_level = kvrpcpb_pb2.Fast
         if plan.pessimistic:
-            request.pessimistic_actions.extend(_CHECK if m.locked else _SKIP for m in batch.mutations)
+            unlocked = _SKIP if plan.trust_unlocked else _CONSTRAINT
+            request.pessimistic_actions.extend(_CHECK if m.locked else unlocked for m in batch.mutations)
         if state.use_async and not state.one_pc:
             request.use_async_commit = True
             if batch.mutations[0].key == plan.primary:

@@ -40,12 +40,15 @@ class TxnOptions:
 
     `try_one_pc` and `use_async_commit` allow one-phase and async commit where the transaction is small enough and the stores agree.
     `causal_only` saves them a timestamp: who begins later and has not heard of this commit may then miss it for a moment.
+    A pessimistic transaction may write keys that it has not locked. They are checked for conflicts at the commit, as in an optimistic
+    one, unless `trust_unlocked`: then other locks must protect them, as rows protect the entries of their indexes.
     """
 
     pessimistic: bool = False
     try_one_pc: bool = True
     use_async_commit: bool = True
     causal_only: bool = False
+    trust_unlocked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +317,7 @@ class Transaction:
             try_one_pc=self.options.try_one_pc,
             use_async_commit=self.options.use_async_commit,
             causal_only=self.options.causal_only,
+            trust_unlocked=self.options.trust_unlocked,
             before_commit=before_commit,
             max_commit_ts=max_commit_ts,
         )
