@@ -40,8 +40,8 @@ class TxnOptions:
 
     `try_one_pc` and `use_async_commit` allow one-phase and async commit where the transaction is small enough and the stores agree.
     `causal_only` saves them a timestamp: who begins later and has not heard of this commit may then miss it for a moment.
-    A pessimistic transaction may write keys that it has not locked. They are checked for conflicts at the commit, as in an optimistic
-    one, unless `trust_unlocked`: then other locks must protect them, as rows protect the entries of their indexes.
+    A pessimistic transaction may write keys that it has not locked. They are checked for conflicts at the commit, as in an
+    optimistic one, unless `trust_unlocked`: then other locks must protect them, as rows protect the entries of their indexes.
     """
 
     pessimistic: bool = False
