@@ -18,34 +18,44 @@ _PUT, _DELETE, _DELETE_RANGE = range(3)
 
 
 class _Family:
-    """One column family: values by key and the sorted keys. `shared` families are copied before the next change."""
+    """One column family: values by key and the sorted keys. `shared` families are copied before the next change.
 
-    __slots__ = ("keys", "shared", "values")
+    `size` is the bytes of all keys and values, kept up to date because stores report it every few seconds.
+    """
 
-    def __init__(self, values: dict[bytes, bytes] | None = None, keys: list[bytes] | None = None) -> None:
+    __slots__ = ("keys", "shared", "size", "values")
+
+    def __init__(self, values: dict[bytes, bytes] | None = None, keys: list[bytes] | None = None, size: int = 0) -> None:
         self.values: dict[bytes, bytes] = values if values is not None else {}
         self.keys: list[bytes] = keys if keys is not None else []
+        self.size = size
         self.shared = False
 
     def copy(self) -> _Family:
-        return _Family(dict(self.values), list(self.keys))
+        return _Family(dict(self.values), list(self.keys), self.size)
 
     def put(self, key: bytes, value: bytes) -> None:
-        if key not in self.values:
+        before = self.values.get(key)
+        if before is None:
             if not self.keys or key > self.keys[-1]:
                 self.keys.append(key)
             else:
                 insort(self.keys, key)
+            self.size += len(key) + len(value)
+        else:
+            self.size += len(value) - len(before)
         self.values[key] = value
 
     def delete(self, key: bytes) -> None:
-        if self.values.pop(key, None) is not None:
+        before = self.values.pop(key, None)
+        if before is not None:
+            self.size -= len(key) + len(before)
             del self.keys[bisect_left(self.keys, key)]
 
     def delete_range(self, start: bytes, end: bytes) -> None:
         low, high = bisect_left(self.keys, start), bisect_left(self.keys, end)
         for key in self.keys[low:high]:
-            del self.values[key]
+            self.size -= len(key) + len(self.values.pop(key))
         del self.keys[low:high]
 
     def bounds(self, start: bytes, end: bytes) -> tuple[int, int]:
@@ -261,7 +271,7 @@ class MemoryEngine(_MemoryReader):
 
     def approximate_size(self) -> int:
         """Bytes held."""
-        return sum(len(k) + len(v) for family in self._families.values() for k, v in family.values.items())
+        return sum([family.size for family in self._families.values()])
 
     def pressure(self) -> dict[str, Pressure]:
         """Memory is never behind."""

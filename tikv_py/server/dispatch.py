@@ -55,6 +55,14 @@ Done = Callable[[Message | None], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """A command that was decided at once: its answer, which holds when `written` is applied (None: nothing is written)."""
+
+    response: Message
+    written: asyncio.Future[Applied] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """How one command is served."""
 
@@ -65,6 +73,8 @@ class Command:
     """Answers at once, or gives None."""
     write: Callable[[Any], asyncio.Future[Applied] | None] | None = None
     """Proposes a write whose completion alone is the answer, or gives None when it takes more."""
+    begin: Callable[[Any], Begun | None] | None = None
+    """Decides a write in this turn, or gives None when it has to wait for something."""
 
 
 class Dispatcher:
@@ -131,6 +141,8 @@ class Dispatcher:
                 if future is not None:
                     future.add_done_callback(lambda written: self._written(command, written, began, done))
                     return
+            if command.begin is not None and self._begin(command, command.begin, request, began, done):
+                return
             self._check_room()
         except DbError as error:
             self._answer_failure(command, error, done)
@@ -139,6 +151,22 @@ class Dispatcher:
             self._answer_failure(command, _unexpected(name, error), done)
             return
         self._scope.spawn(self._run(command, request, began, done), name=name)
+
+    def _begin(
+        self, command: Command, begin: Callable[[Any], Begun | None], request: Message, began: float, done: Done
+    ) -> bool:
+        """Whether the command was decided at once; it is answered when it is written."""
+        begun = begin(request)
+        if begun is None:
+            return False
+        if begun.written is None:
+            self._durations[command.name].observe(self._clock.monotonic() - began)
+            done(begun.response)
+        else:
+            begun.written.add_done_callback(
+                lambda written: self._written(command, written, began, done, begun.response)
+            )
+        return True
 
     def _at_once(self, command: Command, request: Any, began: float) -> Any:
         """The answer of a command that needs no wait, neither for its region nor for its turn; None for another."""
@@ -183,7 +211,14 @@ class Dispatcher:
         if running >= TASKS_MAX:
             raise ServerIsBusy(f"{running} commands are running")
 
-    def _written(self, command: Command, written: asyncio.Future[Applied], began: float, done: Done) -> None:
+    def _written(
+        self,
+        command: Command,
+        written: asyncio.Future[Applied],
+        began: float,
+        done: Done,
+        response: Message | None = None,
+    ) -> None:
         if written.cancelled():
             done(None)
             return
@@ -192,7 +227,7 @@ class Dispatcher:
             self._answer_failure(command, error, done)
         elif error is None:
             self._durations[command.name].observe(self._clock.monotonic() - began)
-            done(command.response())
+            done(command.response() if response is None else response)
 
     async def _run(self, command: Command, request: Message, began: float, done: Done) -> None:
         try:

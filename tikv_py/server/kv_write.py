@@ -33,11 +33,12 @@ from tikv_py.mvcc.errors import Committed, TxnError
 from tikv_py.mvcc.reader import MvccReader
 from tikv_py.mvcc.txn import MvccTxn
 from tikv_py.raftstore.disk_space import FREES
+from tikv_py.server.dispatch import Begun
 from tikv_py.server.key_errors import key_error, lock_info
 from tikv_py.server.max_ts_worker import MaxTsWorker
 from tikv_py.server.region_locks import locks_of
 from tikv_py.txn.context import RegionAccess
-from tikv_py.txn.scheduler import Scheduler
+from tikv_py.txn.scheduler import Decision, Scheduler
 
 RESOLVE_BATCH = 256
 
@@ -65,36 +66,48 @@ class KvWriteService:
         fail = self._fail
         if fail.armed and (reason := await fail.reach("kv_prewrite")) is not None:
             raise ServerIsBusy(f"failpoint: {reason}")
+        if _is_fast(request) and not self._max_ts.is_synced(peer := self._access.leader(request.context)):
+            await self._max_ts.wait_until_synced(peer)
+        user_keys, value_bytes, decide = self._prewrite_decision(request)
+        made = await self._scheduler.run(
+            request.context, user_keys, request.start_version, decide, value_bytes=value_bytes
+        )
+        return _prewrite_response(made)
+
+    def begin_prewrite(self, request: pb.PrewriteRequest) -> Begun | None:
+        """Decide a prewrite in this turn, unless it has to wait for something."""
+        if self._fail.armed:
+            return None
+        if _is_fast(request) and not self._max_ts.is_synced(self._access.leader(request.context)):
+            return None
+        user_keys, value_bytes, decide = self._prewrite_decision(request)
+        begun = self._scheduler.run_now(
+            request.context, user_keys, request.start_version, decide, value_bytes=value_bytes
+        )
+        return None if begun is None else Begun(_prewrite_response(begun[0]), begun[1])
+
+    def _prewrite_decision(self, request: pb.PrewriteRequest) -> tuple[list[bytes], int, Decision[Prewritten]]:
+        """(keys, bytes of their values, what to decide on them)."""
         mutations = [_mutation(request, at) for at in range(len(request.mutations))]
         props = _prewrite_props(request)
-        concurrency = self._access.concurrency
-        is_fast = request.try_one_pc or request.use_async_commit
-        if is_fast and not self._max_ts.is_synced(peer := self._access.leader(request.context)):
-            await self._max_ts.wait_until_synced(peer)
+        is_fast = _is_fast(request)
         must_not_exist = any(mutation.op in MUST_NOT_EXIST for mutation in mutations)
+        store, concurrency = self._access.store, self._access.concurrency
 
         def decide(txn: MvccTxn, reader: MvccReader) -> Prewritten:
-            check_not_collected(self._access.store, request.start_version)
+            check_not_collected(store, request.start_version)
             if must_not_exist:  # whoever commits a value later must do so above what was seen here
                 concurrency.read_at(request.start_version)
             if not is_fast:
                 return prewrite_all(txn, reader, props, mutations)
-            if not self._max_ts.is_synced(self._access.leader(request.context)):
+            if not self._max_ts.is_synced(store.find(request.context.region_id)):
                 raise MaxTimestampNotSynced(request.context.region_id)
             secondaries = tuple(request.secondaries) if request.use_async_commit else None
             fast = FastCommit(concurrency.max_ts, request.max_commit_ts, secondaries, request.try_one_pc)
             return prewrite_all(txn, reader, replace(props, fast=fast), mutations)
 
         user_keys = [mutation.user_key for mutation in mutations]
-        value_bytes = sum([len(mutation.value) for mutation in mutations])
-        made = await self._scheduler.run(
-            request.context, user_keys, request.start_version, decide, value_bytes=value_bytes
-        )
-        return pb.PrewriteResponse(
-            errors=[key_error(error) for error in made.errors],
-            min_commit_ts=made.min_commit_ts,
-            one_pc_commit_ts=made.one_pc_commit_ts,
-        )
+        return user_keys, sum([len(mutation.value) for mutation in mutations]), decide
 
     async def commit(self, request: pb.CommitRequest) -> pb.CommitResponse:
         """KvCommit."""
@@ -102,15 +115,25 @@ class KvWriteService:
         if fail.armed and (reason := await fail.reach("kv_commit")) is not None:
             raise ServerIsBusy(f"failpoint: {reason}")
 
-        def decide(txn: MvccTxn, reader: MvccReader) -> None:
-            for key in request.keys:
-                commit(txn, reader, key, request.commit_version)
-
         try:
-            await self._scheduler.run(request.context, request.keys, request.start_version, decide, disk_full_opt=FREES)
+            await self._scheduler.run(
+                request.context, request.keys, request.start_version, _commit_decision(request), disk_full_opt=FREES
+            )
         except TxnError as error:
             return pb.CommitResponse(error=key_error(error))
         return pb.CommitResponse(commit_version=request.commit_version)
+
+    def begin_commit(self, request: pb.CommitRequest) -> Begun | None:
+        """Decide a commit in this turn, unless it has to wait for something."""
+        if self._fail.armed:
+            return None
+        try:
+            begun = self._scheduler.run_now(
+                request.context, request.keys, request.start_version, _commit_decision(request), disk_full_opt=FREES
+            )
+        except TxnError as error:
+            return Begun(pb.CommitResponse(error=key_error(error)), None)
+        return None if begun is None else Begun(pb.CommitResponse(commit_version=request.commit_version), begun[1])
 
     async def batch_rollback(self, request: pb.BatchRollbackRequest) -> pb.BatchRollbackResponse:
         """KvBatchRollback."""
@@ -235,6 +258,26 @@ class KvWriteService:
                     cleanup(txn, reader, key, 0, protect_rollback=False)
 
         await self._scheduler.run(context, user_keys, start_ts, decide, disk_full_opt=FREES)
+
+
+def _is_fast(request: pb.PrewriteRequest) -> bool:
+    return request.try_one_pc or request.use_async_commit
+
+
+def _prewrite_response(made: Prewritten) -> pb.PrewriteResponse:
+    return pb.PrewriteResponse(
+        errors=[key_error(error) for error in made.errors],
+        min_commit_ts=made.min_commit_ts,
+        one_pc_commit_ts=made.one_pc_commit_ts,
+    )
+
+
+def _commit_decision(request: pb.CommitRequest) -> Decision[None]:
+    def decide(txn: MvccTxn, reader: MvccReader) -> None:
+        for key in request.keys:
+            commit(txn, reader, key, request.commit_version)
+
+    return decide
 
 
 def _mutation(request: pb.PrewriteRequest, at: int) -> Mutation:

@@ -55,6 +55,14 @@ class Latches:
                 raise
         return latch
 
+    def try_acquire(self, keys: Iterable[bytes]) -> Latch | None:
+        """The latch when nobody is ahead; None, and no claim, when somebody is."""
+        latch = self._claim(keys)
+        if not latch.waiting:
+            return latch
+        self.release(latch)
+        return None
+
     def _claim(self, keys: Iterable[bytes]) -> Latch:
         mask, claims = self._mask, self._claims
         slots = [crc32(key) & mask for key in keys]

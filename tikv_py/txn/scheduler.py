@@ -98,26 +98,13 @@ class Scheduler:
             raise ServerIsBusy(f"failpoint: {reason}")
         latch = await self.latches.acquire(user_keys)
         txn = MvccTxn(start_ts)
-        concurrency = self._access.concurrency
         try:
             if fail.armed and (reason := await fail.reach("scheduler_after_latch")) is not None:
                 raise ServerIsBusy(f"failpoint: {reason}")
             deadline.check()
             peer = await self._access.readable(context)
-            self._check_keys(peer, user_keys)
-            if not peer.is_leader:
-                raise peer.not_leader()
-            result = decide(txn, MvccReader(self._store.kv_db))
-            written = None
-            if txn.modifies:
-                # Nothing may wait between the checks and the write, or they would no longer hold.
-                if fail.armed and (reason := fail.hit("scheduler_before_write")) is not None:
-                    raise ServerIsBusy(f"failpoint: {reason}")
-                concurrency.publish(txn.memory_locks)
-                written = peer.write(txn.modifies, [], disk_full_opt=disk_full_opt)
-                self._store.activate(peer.region.id)
+            result, written = self._decide(peer, user_keys, txn, decide, disk_full_opt)
         except BaseException:
-            concurrency.withdraw(txn.memory_locks)
             self.latches.release(latch)
             raise
         if written is None:
@@ -130,7 +117,65 @@ class Scheduler:
             raise UndeterminedResult(context.region_id)
         return result
 
-    def _finish(self, latch: Latch, txn: MvccTxn, written: asyncio.Future[Applied]) -> None:
+    def _decide(
+        self, peer: Peer, user_keys: Sequence[bytes], txn: MvccTxn, decide: Decision[T], disk_full_opt: int
+    ) -> tuple[T, asyncio.Future[Applied] | None]:
+        """Decide and propose in one turn: nothing may wait between the checks and the write, or they would not hold any more."""
+        self._check_keys(peer, user_keys)
+        if not peer.is_leader:
+            raise peer.not_leader()
+        result = decide(txn, MvccReader(self._store.kv_db))
+        if not txn.modifies:
+            return result, None
+        if self._fail.armed and (reason := self._fail.hit("scheduler_before_write")) is not None:
+            raise ServerIsBusy(f"failpoint: {reason}")
+        concurrency = self._access.concurrency
+        concurrency.publish(txn.memory_locks)
+        try:
+            written = peer.write(txn.modifies, [], disk_full_opt=disk_full_opt)
+        except BaseException:
+            concurrency.withdraw(txn.memory_locks)
+            raise
+        self._store.activate(peer.region.id)
+        return result, written
+
+    def run_now(
+        self,
+        context: kvrpcpb_pb2.Context,
+        user_keys: Sequence[bytes],
+        start_ts: int,
+        decide: Decision[T],
+        *,
+        value_bytes: int = 0,
+        disk_full_opt: int = 0,
+    ) -> tuple[T, asyncio.Future[Applied] | None] | None:
+        """Like `run`, in this turn and without a task: (what `decide` returned, the write on its way or None).
+
+        None, and nothing is done, when there is something to wait for: a latch, a lease, the memory or flow limits.
+        """
+        size = COMMAND_OVERHEAD + value_bytes + sum(map(len, user_keys))
+        if self._fail.armed or self.held_bytes + size > self._pending_write_bytes or self.flow.throttles:
+            return None
+        peer = self._access.lease_peer(context)
+        latch = None if peer is None else self.latches.try_acquire(user_keys)
+        if peer is None or latch is None:
+            return None
+        txn = MvccTxn(start_ts)
+        try:
+            result, written = self._decide(peer, user_keys, txn, decide, max(context.disk_full_opt, disk_full_opt))
+        except BaseException:
+            self.latches.release(latch)
+            raise
+        if written is None:
+            self.latches.release(latch)
+            return result, None
+        self.flow.seen_bytes += value_bytes
+        self.held_bytes += size
+        written.add_done_callback(lambda done: self._finish(latch, txn, done, size))
+        return result, written
+
+    def _finish(self, latch: Latch, txn: MvccTxn, written: asyncio.Future[Applied], held: int = 0) -> None:
+        self.held_bytes -= held
         self._access.concurrency.withdraw(txn.memory_locks)
         self.latches.release(latch)
         failed = written.cancelled() or written.exception() is not None

@@ -110,6 +110,27 @@ def test_delete_range(engine: Engine) -> None:
     assert engine.approximate_size() > 0
 
 
+def test_memory_knows_how_much_it_holds() -> None:
+    rng, engine = random.Random(7), MemoryEngine()
+    for number in range(400):
+        batch = engine.batch()
+        for _ in range(rng.randrange(4)):
+            cf, key = rng.choice((CF_DEFAULT, CF_WRITE)), b"k%02d" % rng.randrange(40)
+            if rng.random() < 0.6:
+                batch.put(cf, key, b"v" * rng.randrange(9))
+            elif rng.random() < 0.7:
+                batch.delete(cf, key)
+            else:
+                batch.delete_range(cf, key, key + b"5")
+        engine.write(batch)
+        if number % 100 == 99:
+            engine.sync_wal()
+            engine = engine.crash()
+        held = [pair for cf in (CF_DEFAULT, CF_WRITE) for pair in engine.items(cf)]
+        assert engine.approximate_size() == sum(len(key) + len(value) for key, value in held)
+    assert engine.approximate_size() > 0
+
+
 def test_compaction_changes_nothing_that_can_be_read(engine: Engine) -> None:
     put(engine, CF_WRITE, *((b"k%03d" % i, b"v" * 100) for i in range(200)))
     batch = engine.batch()
