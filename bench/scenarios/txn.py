@@ -1,8 +1,9 @@
 """What a transaction costs beside what it is made of, three durable replicas, all in one run.
 
-A write of one key committed in one phase stands beside a raw put of the same key and value. A pessimistic read-modify-write of two
-keys (lock and read both, write both, commit) stands beside its floor: one timestamp and two durable rounds, one after the other,
-which no protocol that locks before it commits can do without.
+A write of one key committed in one phase stands beside a raw put of the same key and value: in one call (`TxnClient.write`), and as
+a transaction that is begun and committed. A pessimistic read-modify-write of two keys (lock and read both, write both, commit)
+stands beside its floor: one timestamp and two durable rounds, one after the other, which no protocol that locks before it commits
+can do without.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ WINDOWS = (1, 16, 64, 256)
 def key(number: int) -> bytes:
     """Spread over the key space, so that transactions do not meet."""
     return b"txn%016d" % (number * 7919 % KEYS)
+
+
+async def one_call(client: TxnClient, number: int) -> None:
+    """A write of one key in one call."""
+    await client.write({key(number): VALUE})
 
 
 async def one_key(client: TxnClient, number: int) -> None:
@@ -69,8 +75,9 @@ async def _rows(cluster: PlaygroundCluster, operations: int) -> list[Result]:
             await raw.put(b"r" + key(number), VALUE)
 
         for in_flight in WINDOWS:
-            count = max(500, operations * min(in_flight, 64) // 64)
-            rows.append(await drive("tidb-py", "one key", in_flight, count, partial(one_key, txn)))
+            count = max(operations // 6, operations * min(in_flight, 64) // 64)
+            rows.append(await drive("tidb-py", "one key", in_flight, count, partial(one_call, txn)))
+            rows.append(await drive("begin, commit", "one key", in_flight, count, partial(one_key, txn)))
             rows.append(await drive("raw put", "one key", in_flight, count, put))
             rows.append(await drive("tidb-py", "two keys, pessimistic", in_flight, count // 2, partial(two_keys, txn)))
             rows.append(await drive("floor", "two keys, pessimistic", in_flight, count // 2, partial(floor, raw, txn)))

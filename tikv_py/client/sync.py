@@ -223,6 +223,10 @@ class SyncTxnClient:
         """The newest committed value of a key, or None."""
         return self.snapshot().get(key)
 
+    def write(self, puts: Mapping[bytes, bytes], deletes: Iterable[bytes] = ()) -> int:
+        """Set and remove keys in one transaction that reads nothing; returns its commit timestamp."""
+        return self._thread.run(self._client.write(puts, deletes))
+
     def run_in_transaction(
         self, work: Callable[[SyncTransaction], T], *, retries: int = 10, pessimistic: bool | None = None
     ) -> T:

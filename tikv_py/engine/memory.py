@@ -25,7 +25,9 @@ class _Family:
 
     __slots__ = ("keys", "shared", "size", "values")
 
-    def __init__(self, values: dict[bytes, bytes] | None = None, keys: list[bytes] | None = None, size: int = 0) -> None:
+    def __init__(
+        self, values: dict[bytes, bytes] | None = None, keys: list[bytes] | None = None, size: int = 0
+    ) -> None:
         self.values: dict[bytes, bytes] = values if values is not None else {}
         self.keys: list[bytes] = keys if keys is not None else []
         self.size = size

@@ -8,7 +8,6 @@ Whatever leaves a rollback record raises `max_ts` to it first, so that no calcul
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from core_py.region_errors import MaxTimestampNotSynced, ServerIsBusy
@@ -78,7 +77,7 @@ class KvWriteService:
         """Decide a prewrite in this turn, unless it has to wait for something."""
         if self._fail.armed:
             return None
-        if _is_fast(request) and not self._max_ts.is_synced(self._access.leader(request.context)):
+        if _is_fast(request) and not self._max_ts.is_synced(self._access.store.find(request.context.region_id)):
             return None
         user_keys, value_bytes, decide = self._prewrite_decision(request)
         begun = self._scheduler.run_now(
@@ -88,8 +87,7 @@ class KvWriteService:
 
     def _prewrite_decision(self, request: pb.PrewriteRequest) -> tuple[list[bytes], int, Decision[Prewritten]]:
         """(keys, bytes of their values, what to decide on them)."""
-        mutations = [_mutation(request, at) for at in range(len(request.mutations))]
-        props = _prewrite_props(request)
+        mutations = [mutation_of(request, at) for at in range(len(request.mutations))]
         is_fast = _is_fast(request)
         must_not_exist = any(mutation.op in MUST_NOT_EXIST for mutation in mutations)
         store, concurrency = self._access.store, self._access.concurrency
@@ -99,12 +97,12 @@ class KvWriteService:
             if must_not_exist:  # whoever commits a value later must do so above what was seen here
                 concurrency.read_at(request.start_version)
             if not is_fast:
-                return prewrite_all(txn, reader, props, mutations)
+                return prewrite_all(txn, reader, prewrite_props(request), mutations)
             if not self._max_ts.is_synced(store.find(request.context.region_id)):
                 raise MaxTimestampNotSynced(request.context.region_id)
             secondaries = tuple(request.secondaries) if request.use_async_commit else None
             fast = FastCommit(concurrency.max_ts, request.max_commit_ts, secondaries, request.try_one_pc)
-            return prewrite_all(txn, reader, replace(props, fast=fast), mutations)
+            return prewrite_all(txn, reader, prewrite_props(request, fast), mutations)
 
         user_keys = [mutation.user_key for mutation in mutations]
         return user_keys, sum([len(mutation.value) for mutation in mutations]), decide
@@ -280,7 +278,8 @@ def _commit_decision(request: pb.CommitRequest) -> Decision[None]:
     return decide
 
 
-def _mutation(request: pb.PrewriteRequest, at: int) -> Mutation:
+def mutation_of(request: pb.PrewriteRequest, at: int) -> Mutation:
+    """One key of the request. Raises TxnError for what a prewrite does not know."""
     mutation = request.mutations[at]
     action = PessimisticAction.SKIP
     if at < len(request.pessimistic_actions):
@@ -292,7 +291,8 @@ def _mutation(request: pb.PrewriteRequest, at: int) -> Mutation:
     return Mutation(op, mutation.key, mutation.value, Assertion(int(mutation.assertion)), action, expected)
 
 
-def _prewrite_props(request: pb.PrewriteRequest) -> PrewriteProps:
+def prewrite_props(request: pb.PrewriteRequest, fast: FastCommit | None = None) -> PrewriteProps:
+    """What all keys of the request share."""
     return PrewriteProps(
         primary=request.primary_lock,
         start_ts=request.start_version,
@@ -304,4 +304,5 @@ def _prewrite_props(request: pb.PrewriteRequest) -> PrewriteProps:
         skip_constraint_check=request.skip_constraint_check,
         assertion_level=AssertionLevel(int(request.assertion_level)),
         txn_source=request.context.txn_source,
+        fast=fast,
     )

@@ -186,7 +186,8 @@ class Scheduler:
         """The encoding keeps the order and a region is one range, so the first and the last key speak for all."""
         if user_keys:
             check_key(peer.region, keys.data_key(min(user_keys))[1:])
-            check_key(peer.region, keys.data_key(max(user_keys))[1:])
+            if len(user_keys) > 1:
+                check_key(peer.region, keys.data_key(max(user_keys))[1:])
 
     async def write_unlatched(
         self, context: kvrpcpb_pb2.Context, ranges: list[tuple[str, bytes, bytes]], bounds_key: bytes

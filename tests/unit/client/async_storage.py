@@ -5,7 +5,6 @@ Invariant: a minimal commit timestamp is above every timestamp that was read at 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from core_py.codec.ts import TS_MAX
@@ -19,7 +18,7 @@ from tikv_py.mvcc.errors import TxnError
 from tikv_py.mvcc.lock import LockType
 from tikv_py.mvcc.reader import MvccReader
 from tikv_py.server.key_errors import key_error
-from tikv_py.server.kv_write import _mutation, _prewrite_props
+from tikv_py.server.kv_write import mutation_of, prewrite_props
 
 
 class AsyncStorage(MvccStorage):
@@ -63,11 +62,12 @@ class AsyncStorage(MvccStorage):
 
     def _KvPrewrite(self, request: Any) -> Any:
         txn, reader = self._start(request.start_version)
-        props = _prewrite_props(request)
+        fast = None
         if request.try_one_pc or request.use_async_commit:
             secondaries = tuple(request.secondaries) if request.use_async_commit else None
-            props = replace(props, fast=FastCommit(self.max_ts, request.max_commit_ts, secondaries, request.try_one_pc))
-        made = prewrite_all(txn, reader, props, [_mutation(request, at) for at in range(len(request.mutations))])
+            fast = FastCommit(self.max_ts, request.max_commit_ts, secondaries, request.try_one_pc)
+        mutations = [mutation_of(request, at) for at in range(len(request.mutations))]
+        made = prewrite_all(txn, reader, prewrite_props(request, fast), mutations)
         self._write(txn)
         errors = [key_error(error) for error in made.errors]
         return pb.PrewriteResponse(

@@ -211,6 +211,26 @@ def test_a_causal_transaction_saves_the_timestamp() -> None:
     with_cluster(body)
 
 
+def test_a_write_in_one_call_takes_one_timestamp_and_is_repeated_after_a_conflict() -> None:
+    async def body(cluster: MemoryCluster, client: TxnClient) -> None:
+        await client.write({A: b"0", B: b"0"})
+        given = len(cluster.pd.tso_counts)
+        commit_ts = await client.write({A: b"1", Z: b"1"}, deletes=[B])
+        assert len(cluster.pd.tso_counts) == given + 1
+        assert commit_ts <= await client.timestamp()
+        assert await read(client, A, B, Z) == {A: b"1", Z: b"1"}
+        other = await client.begin(pessimistic=True)
+        await other.lock_keys([A])
+        writing = asyncio.get_running_loop().create_task(client.write({A: b"2"}))
+        await asyncio.sleep(0.2)
+        other.put(A, b"between")
+        await other.commit()
+        assert await writing > other.commit_ts
+        assert await read(client, A) == {A: b"2"}
+
+    with_cluster(body)
+
+
 @pytest.mark.parametrize("split", [False, True])
 def test_limit_of_the_commit_timestamp(split: bool) -> None:
     async def body(cluster: MemoryCluster, client: TxnClient) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random as random_module
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -210,14 +210,41 @@ class TxnClient:
         TxnAborted, TxnRetryable), after a pause that grows and varies. Anything else is raised, an undetermined commit too.
         `timeout_s` bounds the whole (OperationTimeout).
         """
-        return await within(timeout_s, "transaction", partial(self._run_in_transaction, work, retries, pessimistic))
+        begin = partial(self.begin, pessimistic=pessimistic)
+        return await within(timeout_s, "transaction", partial(self._run_in_transaction, work, retries, begin))
+
+    async def write(
+        self,
+        puts: Mapping[bytes, bytes],
+        deletes: Iterable[bytes] = (),
+        *,
+        retries: int = 10,
+        timeout_s: float | None = None,
+    ) -> int:
+        """Set and remove keys in one transaction that reads nothing; returns its commit timestamp.
+
+        Repeated as `run_in_transaction` does. It begins and commits within this call, so the timestamp it begins with is as good as
+        the one that other commits take (`TxnOptions.causal_only`), and is the only one it needs where one phase is enough.
+        """
+        gone = list(deletes)
+
+        async def work(txn: Transaction) -> Transaction:
+            for key, value in puts.items():
+                txn.put(key, value)
+            for key in gone:
+                txn.delete(key)
+            return txn
+
+        begin = partial(self.begin, pessimistic=False, causal_only=True)
+        txn = await within(timeout_s, "write", partial(self._run_in_transaction, work, retries, begin))
+        return txn.commit_ts
 
     async def _run_in_transaction(
-        self, work: Callable[[Transaction], Awaitable[T]], retries: int, pessimistic: bool | None
+        self, work: Callable[[Transaction], Awaitable[T]], retries: int, begin: Callable[[], Beginning]
     ) -> T:
         backoffer = self.new_backoffer(RETRY_BUDGET_MS)
         while True:
-            txn = await self.begin(pessimistic=pessimistic)
+            txn = await begin()
             try:
                 async with txn:
                     return await work(txn)
