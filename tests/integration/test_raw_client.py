@@ -266,3 +266,16 @@ def test_any_commands_against_a_dictionary(seed: int) -> None:
         assert len(stored) < len(expected.values), "the sweeps have removed something"
 
     run(test, settings=TikvConfig(storage=StorageConfig(enable_ttl=True, ttl_check_poll_interval=Seconds(7.0))))
+
+
+def test_a_range_without_an_end_is_removed_up_to_the_last_key() -> None:
+    async def body(cluster: StorageCluster, client: RawClient) -> None:
+        await client.delete_range(b"", b"")
+        pairs = {b"k%d" % n: b"v" for n in range(5)} | {b"\xff" * 20: b"v"}
+        await client.batch_put(pairs)
+        await client.delete_range(b"k3", b"")
+        assert [key for key, _ in await client.scan(b"")] == [b"k0", b"k1", b"k2"]
+        await client.delete_range(b"", b"")
+        assert await client.scan(b"") == []
+
+    run(body)

@@ -248,8 +248,13 @@ class RawClient:
         )
 
     async def delete_range(self, start: bytes, end: bytes) -> None:
-        """Remove all keys of [start, end), region by region; `end` empty = to the last key."""
+        """Remove all keys of [start, end), region by region; `end` empty = to the key that is the last one now."""
         backoffer = self.new_backoffer()
+        if not end:  # stores want an end, and no key is above all others
+            last = await self.scan(start, b"", 1, reverse=True, key_only=True)
+            if not last:
+                return
+            end = last[0][0] + b"\0"
         at: bytes | None = start
         while at is not None:
             region = await self.region_cache.locate_key(at, backoffer)
@@ -259,7 +264,7 @@ class RawClient:
             if response is None:
                 continue
             check_response("RawDeleteRange", response)
-            at = None if not upper or upper == end else upper
+            at = None if upper == end else upper
 
     async def batch_scan(
         self, ranges: Sequence[Bounds], each_limit: int, *, reverse: bool = False, key_only: bool = False
