@@ -33,7 +33,7 @@ from tikv_py.client.connect import Tls, connect_raw, connect_txn
 from tikv_py.client.event_thread import EventThread, shared
 from tikv_py.client.raw.client import CasResult, RawClient
 from tikv_py.client.region import backoff as kinds
-from tikv_py.client.txn.client import RETRY_BUDGET_MS, TxnClient
+from tikv_py.client.txn.client import TxnClient
 from tikv_py.client.txn.pessimistic import DEFAULT_WAIT_MS
 from tikv_py.client.txn.snapshot import SCAN_BATCH, Pair, Snapshot, ValueAndTs
 from tikv_py.client.txn.transaction import LockedValue, Transaction
@@ -231,7 +231,7 @@ class SyncTxnClient:
         self, work: Callable[[SyncTransaction], T], *, retries: int = 10, pessimistic: bool | None = None
     ) -> T:
         """Run `work` in a transaction and commit; again from the start after conflicts, as `TxnClient.run_in_transaction`."""
-        backoffer = self._client.new_backoffer(RETRY_BUDGET_MS)
+        backoffer = self._client.restarts(retries)
         for attempt in count():
             try:
                 with self.begin(pessimistic=pessimistic) as txn:
@@ -239,7 +239,7 @@ class SyncTxnClient:
             except DbError as error:
                 if error.retry is not RetryClass.RESTART_TXN or attempt >= retries:
                     raise
-                self._thread.run(backoffer.backoff(kinds.TXN_LOCK_FAST, error))
+                self._thread.run(backoffer.backoff(kinds.TXN_RESTART, error))
             else:
                 return result
         raise AssertionError("not reached: the loop has no end")

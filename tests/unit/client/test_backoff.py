@@ -47,7 +47,7 @@ def test_pauses_double_up_to_the_cap(kind: BackoffKind) -> None:
             await backoffer.backoff(kind, "cause")
             slept_ms = round((asyncio.get_running_loop().time() - before) * 1000)
             full = min(kind.cap_ms, kind.base_ms << number)
-            low = full if kind.jitter is Jitter.NO else full // 2
+            low = {Jitter.NO: full, Jitter.EQUAL: full // 2}.get(kind.jitter, 0)
             assert max(1, low) <= slept_ms <= full
         assert backoffer.spent_ms + backoffer.exempt_ms > 0
         assert (backoffer.exempt_ms > 0) == (kind.exempt_ms > 0)

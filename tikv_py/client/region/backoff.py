@@ -64,6 +64,8 @@ DISK_FULL = BackoffKind("tikvDiskFull", 500, 5000, Jitter.NO, TikvBusy)
 STALE_COMMAND = BackoffKind("staleCommand", 2, 1000, Jitter.NO, TikvTimeout)
 TXN_LOCK = BackoffKind("txnLock", 100, 3000, Jitter.EQUAL, ResolveLockTimeout)
 TXN_LOCK_FAST = BackoffKind("txnLockFast", 2, 3000, Jitter.EQUAL, ResolveLockTimeout)
+TXN_RESTART = BackoffKind("txnRestart", 2, 200, Jitter.FULL, ResolveLockTimeout)
+"""Between the runs of a transaction that met a conflict. Short and quite random: whoever waits long loses to newcomers."""
 TXN_NOT_FOUND = BackoffKind("txnNotFound", 2, 500, Jitter.NO, ResolveLockTimeout)
 MAX_TS_NOT_SYNCED = BackoffKind("maxTsNotSynced", 2, 500, Jitter.NO, TikvTimeout)
 COMMIT_TS_LAG = BackoffKind("commitTSLag", 2, 500, Jitter.NO, PdTimeout)

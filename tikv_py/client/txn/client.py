@@ -42,7 +42,6 @@ from tikv_py.client.txn.transaction import Transaction, TxnOptions
 T = TypeVar("T")
 CLOSE_GRACE_S = 5.0  # secondaries still being committed at `close` get so long; readers resolve the rest
 SPLIT_BUDGET_MS = 20_000
-RETRY_BUDGET_MS = 20_000  # pauses between the runs of one `run_in_transaction`
 DEFAULTS = TxnOptions()
 GC_BUDGET_MS = 100_000
 
@@ -242,7 +241,7 @@ class TxnClient:
     async def _run_in_transaction(
         self, work: Callable[[Transaction], Awaitable[T]], retries: int, begin: Callable[[], Beginning]
     ) -> T:
-        backoffer = self.new_backoffer(RETRY_BUDGET_MS)
+        backoffer = self.restarts(retries)
         while True:
             txn = await begin()
             try:
@@ -252,7 +251,11 @@ class TxnClient:
                 if error.retry is not RetryClass.RESTART_TXN or not retries:
                     raise
                 retries -= 1
-                await backoffer.backoff(kinds.TXN_LOCK_FAST, error)
+                await backoffer.backoff(kinds.TXN_RESTART, error)
+
+    def restarts(self, retries: int) -> Backoffer:
+        """The pauses between so many runs of a transaction; it is their number that ends them."""
+        return self.new_backoffer(retries * kinds.TXN_RESTART.cap_ms)
 
     # ---- for the SQL front ----
 
