@@ -23,7 +23,7 @@ from core_py.region_errors import ServerIsBusy, StaleCommand
 from core_py.sim.clock import LoopClock
 from core_py.sim.loop import run_virtual
 from protos.kvproto import kvrpcpb_pb2
-from tests.unit.client.async_storage import AsyncStorage
+from tests.unit.client.mvcc_storage import MvccStorage
 from tikv_py.client.errors import UndeterminedError
 from tikv_py.client.testing.cluster import MemoryCluster
 from tikv_py.client.testing.faults import LOST, BreakStream, Delay
@@ -192,7 +192,7 @@ def run(seed: int, *, faulty: bool, own_storage: bool) -> World:
     """One schedule."""
 
     async def body() -> World:
-        cluster = MemoryCluster(MemoryStorage(LoopClock()) if own_storage else AsyncStorage())
+        cluster = MemoryCluster(MemoryStorage(LoopClock()) if own_storage else MvccStorage())
         await cluster.start()
         cluster.split(KEYS[2], KEYS[5])
         world = World(cluster, seed, faulty)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from core_py.sim.clock import LoopClock
 from core_py.sim.loop import run_virtual
-from tests.unit.client.async_storage import AsyncStorage
+from tests.unit.client.mvcc_storage import MvccStorage
 from tikv_py.client.testing.cluster import MemoryCluster
 from tikv_py.client.testing.storage import MemoryStorage
 from tikv_py.client.testing.store import Storage
@@ -36,5 +36,5 @@ def with_cluster(
             await client.close()
             await cluster.stop()
 
-    for storage in (MemoryStorage(LoopClock()), AsyncStorage()):
+    for storage in (MemoryStorage(LoopClock()), MvccStorage()):
         run_virtual(body(storage))

@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from core_py.codec import memcomparable
+from core_py.codec.ts import TS_MAX
 from protos.kvproto import kvrpcpb_pb2 as pb
 from tikv_py.client.testing import table
 from tikv_py.engine.memory import MemoryEngine
 from tikv_py.engine.port import CF_LOCK
 from tikv_py.mvcc import keys
-from tikv_py.mvcc.actions import check_secondary_locks, check_txn_status, cleanup, commit, pessimistic_lock, prewrite
+from tikv_py.mvcc.actions import check_secondary_locks, check_txn_status, cleanup, commit, pessimistic_lock
+from tikv_py.mvcc.actions.prewrite import FastCommit
 from tikv_py.mvcc.actions.prewrite_request import prewrite_all
 from tikv_py.mvcc.errors import KeyIsLocked, TxnError
 from tikv_py.mvcc.lock import Lock, LockType
@@ -21,14 +23,7 @@ from tikv_py.mvcc.reader import MvccReader, snapshot_get
 from tikv_py.mvcc.scanner import ScanRequest, scan
 from tikv_py.mvcc.txn import MvccTxn
 from tikv_py.server.key_errors import key_error, lock_info
-
-_MUTATIONS = {
-    pb.Put: prewrite.MutationOp.PUT,
-    pb.Del: prewrite.MutationOp.DELETE,
-    pb.Lock: prewrite.MutationOp.LOCK,
-    pb.Insert: prewrite.MutationOp.INSERT,
-    pb.CheckNotExists: prewrite.MutationOp.CHECK_NOT_EXISTS,
-}
+from tikv_py.server.kv_write import mutation_of, prewrite_props
 
 
 class MvccStorage:
@@ -38,6 +33,8 @@ class MvccStorage:
         self._protect_rollbacks = protect_rollbacks
         self.engine = MemoryEngine()
         self.raw: dict[bytes, bytes] = {}
+        self.max_ts = 0
+        """The greatest timestamp that was read at: what is committed by a prewrite comes above it."""
 
     def run(self, name: str, request: Any, bounds: tuple[bytes, bytes]) -> Any:
         if name.startswith("Raw"):
@@ -81,16 +78,23 @@ class MvccStorage:
 
     # ---- reads ----
 
+    def _note_read(self, ts: int) -> None:
+        if ts != TS_MAX:
+            self.max_ts = max(self.max_ts, ts)
+
     def _KvGet(self, request: Any) -> Any:
+        self._note_read(request.version)
         response: Any = pb.GetResponse()
+        reader, context = MvccReader(self.engine), request.context
+        committed = () if request.need_commit_ts else context.committed_locks
         try:
-            value = snapshot_get(
-                MvccReader(self.engine), request.key, request.version, frozenset(request.context.resolved_locks)
-            )
+            value = snapshot_get(reader, request.key, request.version, context.resolved_locks, committed)
         except KeyIsLocked as error:
             response.error.CopyFrom(key_error(error))
             return response
         response.value, response.not_found = value or b"", value is None
+        if request.need_commit_ts and (found := reader.get_data_write(keys.data_key(request.key), request.version)):
+            response.commit_ts = found[0]
         return response
 
     def _KvBatchGet(self, request: Any) -> Any:
@@ -104,6 +108,7 @@ class MvccStorage:
         return response
 
     def _KvScan(self, request: Any, bounds: tuple[bytes, bytes]) -> Any:
+        self._note_read(request.version)
         low, high = (request.end_key, request.start_key) if request.reverse else (request.start_key, request.end_key)
         start = max(memcomparable.encode(low) if low else b"", bounds[0])
         end = memcomparable.encode(high) if high else b""
@@ -118,6 +123,7 @@ class MvccStorage:
                 request.reverse,
                 request.key_only,
                 frozenset(request.context.resolved_locks),
+                frozenset(request.context.committed_locks),
             ),
         )
         response: Any = pb.ScanResponse()
@@ -132,28 +138,17 @@ class MvccStorage:
 
     def _KvPrewrite(self, request: Any) -> Any:
         txn, reader = self._start(request.start_version)
-        props = prewrite.PrewriteProps(
-            request.primary_lock,
-            request.start_version,
-            request.lock_ttl,
-            request.txn_size,
-            request.min_commit_ts,
-            request.for_update_ts,
-            is_pessimistic=request.for_update_ts > 0,
-        )
-        actions = list(request.pessimistic_actions) or [0] * len(request.mutations)
-        wanted = [
-            prewrite.Mutation(
-                _MUTATIONS[mutation.op],
-                mutation.key,
-                mutation.value,
-                pessimistic_action=prewrite.PessimisticAction(action),
-            )
-            for mutation, action in zip(request.mutations, actions, strict=True)
-        ]
-        done = prewrite_all(txn, reader, props, wanted)
+        fast = None
+        if request.try_one_pc or request.use_async_commit:
+            secondaries = tuple(request.secondaries) if request.use_async_commit else None
+            fast = FastCommit(self.max_ts, request.max_commit_ts, secondaries, request.try_one_pc)
+        mutations = [mutation_of(request, at) for at in range(len(request.mutations))]
+        made = prewrite_all(txn, reader, prewrite_props(request, fast), mutations)
         self._write(txn)
-        return pb.PrewriteResponse(errors=[key_error(error) for error in done.errors])
+        errors = [key_error(error) for error in made.errors]
+        return pb.PrewriteResponse(
+            errors=errors, min_commit_ts=made.min_commit_ts, one_pc_commit_ts=made.one_pc_commit_ts
+        )
 
     def _for_keys(self, response: Any, start_ts: int, wanted: Any, action: Any) -> Any:
         txn, reader = self._start(start_ts)
@@ -185,6 +180,16 @@ class MvccStorage:
         )
 
     def _KvResolveLock(self, request: Any, bounds: tuple[bytes, bytes]) -> Any:
+        if not request.txn_infos:
+            return self._resolve_one(request, bounds)
+        for info in request.txn_infos:
+            one = pb.ResolveLockRequest(start_version=info.txn, commit_version=info.status)
+            answer = self._resolve_one(one, bounds)
+            if answer.HasField("error"):
+                return answer
+        return pb.ResolveLockResponse()
+
+    def _resolve_one(self, request: Any, bounds: tuple[bytes, bytes]) -> Any:
         wanted = list(request.keys) or [
             key
             for key, lock in self.locks().items()
@@ -202,6 +207,8 @@ class MvccStorage:
         return self._for_keys(pb.ResolveLockResponse(), request.start_version, wanted, action)
 
     def _KvCheckTxnStatus(self, request: Any) -> Any:
+        self._note_read(request.caller_start_ts)
+        self._note_read(request.current_ts)
         txn, reader = self._start(request.lock_ts)
         response: Any = pb.CheckTxnStatusResponse()
         try:
@@ -230,6 +237,7 @@ class MvccStorage:
         return response
 
     def _KvCheckSecondaryLocks(self, request: Any) -> Any:
+        self._note_read(request.start_version)
         txn, reader = self._start(request.start_version)
         response = pb.CheckSecondaryLocksResponse()
         for key in request.keys:
@@ -255,26 +263,42 @@ class MvccStorage:
     # ---- pessimistic locks ----
 
     def _KvPessimisticLock(self, request: Any) -> Any:
-        txn, reader = self._start(request.start_version)
+        response: Any = pb.PessimisticLockResponse()
+        force = request.wake_up_mode == pb.WakeUpModeForceLock
         props = pessimistic_lock.LockProps(
             request.primary_lock,
             request.start_version,
             request.for_update_ts,
             request.lock_ttl,
             request.min_commit_ts,
+            need_value=request.return_values,
+            lock_only_if_exists=request.lock_only_if_exists,
+            allow_lock_with_conflict=force,
         )
-        response: Any = pb.PessimisticLockResponse()
-        for mutation in request.mutations:
-            absent = mutation.assertion == pb.NotExist
-            try:
-                value = pessimistic_lock.acquire(txn, reader, props, mutation.key, should_not_exist=absent).value
-            except TxnError as error:
-                response.errors.append(key_error(error))
-                return response
-            if request.return_values:
-                response.values.append(value or b"")
-                response.not_founds.append(value is None)
+        txn, reader = self._start(request.start_version)
+        try:
+            made = [
+                pessimistic_lock.acquire(txn, reader, props, m.key, should_not_exist=m.assertion == pb.NotExist)
+                for m in request.mutations
+            ]
+        except TxnError as error:
+            response.errors.append(key_error(error))
+            if force:
+                response.results.add(type=pb.LockResultFailed)
+            return response
         self._write(txn)
+        for key in made:
+            if force:
+                kind = pb.LockResultLockedWithConflict if key.conflict_ts else pb.LockResultNormal
+                response.results.add(
+                    type=kind,
+                    value=key.value or b"",
+                    existence=bool(key.exists),
+                    locked_with_conflict_ts=key.conflict_ts,
+                )
+            elif request.return_values:
+                response.values.append(key.value or b"")
+                response.not_founds.append(not key.exists)
         return response
 
     def _KVPessimisticRollback(self, request: Any) -> Any:
