@@ -17,7 +17,7 @@ from tikv_py.mvcc import keys
 from tikv_py.mvcc.lock import Lock, LockType
 from tikv_py.raftstore.peer import Peer
 from tikv_py.server.app import TikvServer
-from tikv_py.txn.concurrency import ConcurrencyManager
+from tikv_py.txn.concurrency import ALLOWANCE_MS, ConcurrencyManager
 
 
 def run(test: Callable[[StorageCluster, TxnClient], Awaitable[None]]) -> None:
@@ -295,5 +295,35 @@ def test_reads_go_through_locks_of_transactions_that_are_known_to_have_ended() -
         told.context.committed_locks.append(start_ts)
         del told.context.resolved_locks[:]
         assert (await call(cluster, node, "KvGet", told)).error.locked.lock_version == start_ts
+
+    run(body)
+
+
+def test_a_read_from_the_future_is_put_off_and_raises_nothing() -> None:
+    async def body(cluster: StorageCluster, client: TxnClient) -> None:
+        node, _ = leader_of(cluster, b"k")
+        concurrency = concurrency_of(node)
+        now = await client.timestamp()
+        concurrency.learn_pd_ts(now)
+        future = now + ((2 * ALLOWANCE_MS) << tso.LOGICAL_BITS)
+        refused = await get(cluster, b"k", future)
+        assert refused.region_error.HasField("max_timestamp_not_synced")
+        assert concurrency.max_ts < future
+        assert (await get(cluster, b"k", now)).not_found
+
+    run(body)
+
+
+def test_a_refusal_makes_the_store_ask_pd_how_late_it_is() -> None:
+    async def body(cluster: StorageCluster, client: TxnClient) -> None:
+        node, _ = leader_of(cluster, b"k")
+        concurrency = concurrency_of(node)
+        await asyncio.sleep(30)
+        long_ago = await client.timestamp() - ((10 * ALLOWANCE_MS) << tso.LOGICAL_BITS)
+        concurrency._pd_ms, concurrency._pd_seen_at = tso.physical_ms(long_ago), concurrency._clock.monotonic()
+        ts = await client.timestamp()
+        assert (await get(cluster, b"k", ts)).region_error.HasField("max_timestamp_not_synced")
+        await asyncio.sleep(0.1)
+        assert (await get(cluster, b"k", ts)).not_found
 
     run(body)

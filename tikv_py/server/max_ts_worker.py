@@ -41,6 +41,7 @@ class MaxTsWorker:
         self._synced: dict[int, tuple[int, int]] = {}
         """Region id -> (term, version) of the leader whose timestamp was taken."""
         self._round: asyncio.Task[None] | None = None
+        concurrency.on_refused = self._begin_round
 
     async def stop(self) -> None:
         """End."""
@@ -55,11 +56,15 @@ class MaxTsWorker:
         try:
             async with asyncio.timeout(WAIT_S):
                 while peer.is_leader and not self.is_synced(peer):
-                    if self._round is None or self._round.done():
-                        self._round = self._scope.spawn(self._sync(), name="max ts")
-                    await asyncio.shield(self._round)
+                    await asyncio.shield(self._begin_round())
         except TimeoutError:
             raise MaxTimestampNotSynced(peer.region.id) from None
+
+    def _begin_round(self) -> asyncio.Task[None]:
+        """Ask PD, unless it is being asked."""
+        if self._round is None or self._round.done():
+            self._round = self._scope.spawn(self._sync(), name="max ts")
+        return self._round
 
     async def _sync(self) -> None:
         """Mark all present leaders."""

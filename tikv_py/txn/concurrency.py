@@ -6,7 +6,8 @@ Such a commit's timestamp is fixed by the stores, not by PD, so it must lie abov
 the writer took it, and is below the commit, or meets the lock, in memory or in the database.
 
 Timestamps that PD cannot have given yet are refused: one of them would push all later commits into the future. The limit is PD's
-last known time and what has passed since, and `ALLOWANCE_MS`; before PD's time is known there is none.
+last known time and what has passed since, and `ALLOWANCE_MS`; before PD's time is known there is none. Should PD's clock have been
+set forward by more, the refusal makes the store ask PD at once.
 
 Invariants: `max_ts` never goes back; a lock is in memory from its publication until its write is applied or has failed.
 All of one store, whatever the region; everything runs on the loop.
@@ -15,7 +16,7 @@ All of one store, whatever the region; everything runs on the loop.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from core_py.codec import ts as tso
 from core_py.codec.ts import TS_MAX
@@ -36,6 +37,8 @@ class ConcurrencyManager:
         self.max_ts = 0
         self._locks: dict[bytes, Lock] = {}
         self._sorted: list[bytes] = []
+        self.on_refused: Callable[[], object] = lambda: None
+        """A timestamp was refused: PD should be asked how late it is."""
         self._pd_ms = 0
         self._pd_seen_at = 0.0
 
@@ -49,6 +52,7 @@ class ConcurrencyManager:
         if ts > self.max_ts and ts != TS_MAX:
             limit = self._limit()
             if limit and ts > limit:
+                self.on_refused()
                 raise MaxTsRefused(ts, limit)
             self.max_ts = ts
 

@@ -15,6 +15,7 @@ import asyncio
 from core_py.region_errors import (
     DataIsNotReady,
     EpochNotMatch,
+    MaxTimestampNotSynced,
     MismatchPeerId,
     ProposalInMergingMode,
     ReadIndexNotReady,
@@ -118,7 +119,11 @@ class RegionAccess:
                 raise DataIsNotReady(context.region_id, peer.peer_id, safe_ts)
             return peer
         if read_ts is not None:
-            self.concurrency.read_at(read_ts)
+            try:
+                self.concurrency.read_at(read_ts)
+            except MaxTsRefused as error:
+                get_logger().warn("a read in the future is put off", region=peer.region.id, error=str(error))
+                raise MaxTimestampNotSynced(context.region_id) from error
         self.store.catch_up()
         lease_ignored = self._fail.armed and self._fail.hit("lease_read") is not None
         if peer.can_read_locally() and not lease_ignored:
