@@ -66,6 +66,9 @@ class NodePorts:
 class Worker(Protocol):
     """What runs beside the loop of a store."""
 
+    def start(self) -> None:
+        """Begin, once the loop runs."""
+
     async def stop(self) -> None:
         """End."""
 
@@ -95,7 +98,6 @@ class TikvServer:
         self.pd_worker: PdWorker | None = None
         self.max_ts: MaxTsWorker | None = None
         self.safe_ts: SafeTsWorker | None = None
-        self.gc_driver: GcDriver | None = None
         self._workers: list[Worker] = []
         self._addresses: dict[int, str] = {}
         self.address = ""
@@ -106,7 +108,7 @@ class TikvServer:
         await self.pd.connect()
         store_id = await identify(ports.kv_db, self.pd, ttl=config.storage.enable_ttl)
         store = self.store = self._make_store(store_id)
-        services, gc, start_workers = self._make_workers(store)
+        services, gc = self._make_workers(store)
         coprocessor = CoprocessorService(
             services.access,
             ports.workers,
@@ -135,8 +137,8 @@ class TikvServer:
         await self._disk.start()
         await gc.refresh()
         await store.start()
-        for start in [*start_workers, deadlocks.start]:
-            start()
+        for worker in self._workers:
+            worker.start()
         get_logger().info("store is serving", store=store_id, address=self.address, cluster=self.pd.cluster_id)
 
     def _make_store(self, store_id: int) -> Store:
@@ -166,8 +168,8 @@ class TikvServer:
         )
         return store
 
-    def _make_workers(self, store: Store) -> tuple[NodeServices, GcWorker, list[Callable[[], None]]]:
-        """What runs beside the store's loop, and how each of it is started once the loop runs. Stopped in reverse order."""
+    def _make_workers(self, store: Store) -> tuple[NodeServices, GcWorker]:
+        """What runs beside the store's loop: started in this order once the loop runs, stopped in reverse order."""
         ports, config, metrics, failed = self._ports, self.config, self._metrics, self._on_failure
         reserved = config.storage.reserve_space
         disk = self._disk = DiskWatch(store.disk, ports.disk_use, reserved, ports.workers, metrics, failed)
@@ -178,28 +180,21 @@ class TikvServer:
         max_ts = self.max_ts = MaxTsWorker(store, self.pd, concurrency, failed)
         access = RegionAccess(store, concurrency)
         services = self.services = NodeServices(access, self.pd, max_ts, metrics, ports.clock, self.registry, config)
-        self._workers += [disk, pd_worker, splits, load_splits, max_ts]
-        starts = [pd_worker.start, splits.start, load_splits.start]
+        self._workers += [pd_worker, splits, load_splits]
         if config.resolved_ts.enable:
             interval_s = float(config.resolved_ts.advance_ts_interval)
             safe_ts = self.safe_ts = SafeTsWorker(store, self.pd, concurrency, interval_s, metrics.resolved_ts, failed)
             self._workers.append(safe_ts)
-            starts.append(safe_ts.start)
-        flow = FlowWatch(services.flow, ports.kv_db, ports.workers, metrics.flow, failed)
-        self._workers.append(flow)
-        starts.append(flow.start)
+        self._workers.append(FlowWatch(services.flow, ports.kv_db, ports.workers, metrics.flow, failed))
         if config.storage.enable_ttl:
             ttl_interval_s = float(config.storage.ttl_check_poll_interval)
             ttl = TtlWorker(store, services.raw_values, services.pool, ttl_interval_s, metrics.ttl, failed)
             self._workers.append(ttl)
-            starts.append(ttl.start)
         gc = GcWorker(store, self.pd, services.scheduler.latches, config.gc, metrics.gc, failed)
-        calls = RegionCalls(self.pd, StoreCalls(ports.transport, self._address_of), ports.clock)
-        driver = self.gc_driver = GcDriver(store, self.pd, calls, config.gc, failed)
-        self._workers += [gc, driver]
         if not config.storage.enable_ttl:  # or it would take raw data for versions
-            starts += [gc.start, driver.start]
-        return services, gc, starts
+            calls = RegionCalls(self.pd, StoreCalls(ports.transport, self._address_of), ports.clock)
+            self._workers += [gc, GcDriver(store, self.pd, calls, config.gc, failed)]
+        return services, gc
 
     def _meta(self, store_id: int) -> metapb_pb2.Store:
         server = self.config.server
@@ -238,6 +233,10 @@ class TikvServer:
             await self.services.close()
         for worker in reversed(self._workers):
             await worker.stop()
+        if self.max_ts is not None:
+            await self.max_ts.stop()
+        if self._disk is not None:
+            await self._disk.stop()
         if self.store is not None and self.store.peers is not None:
             await self.store.stop()
         await self.pd.close()
