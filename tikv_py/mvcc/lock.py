@@ -48,11 +48,6 @@ class Lock:
         """Whether it only reserves the key."""
         return self.lock_type is LockType.PESSIMISTIC
 
-    @property
-    def is_pessimistic_txn(self) -> bool:
-        """Whether its transaction takes pessimistic locks."""
-        return self.for_update_ts > 0
-
     def to_bytes(self) -> bytes:
         """Encode; optional parts in the fixed order of the public format."""
         parts = [

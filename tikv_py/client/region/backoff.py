@@ -68,7 +68,6 @@ TXN_RESTART = BackoffKind("txnRestart", 2, 200, Jitter.FULL, ResolveLockTimeout)
 """Between the runs of a transaction that met a conflict. Short and quite random: whoever waits long loses to newcomers."""
 TXN_NOT_FOUND = BackoffKind("txnNotFound", 2, 500, Jitter.NO, ResolveLockTimeout)
 MAX_TS_NOT_SYNCED = BackoffKind("maxTsNotSynced", 2, 500, Jitter.NO, TikvTimeout)
-COMMIT_TS_LAG = BackoffKind("commitTSLag", 2, 500, Jitter.NO, PdTimeout)
 REGION_NOT_INITIALIZED = BackoffKind("regionNotInitialized", 2, 1000, Jitter.NO, RegionUnavailable)
 REGION_RECOVERY = BackoffKind("regionRecoveryInProgress", 100, 10000, Jitter.EQUAL, RegionUnavailable)
 IS_WITNESS = BackoffKind("isWitness", 1000, 10000, Jitter.EQUAL, RegionUnavailable)

@@ -56,7 +56,6 @@ class CommitState:
         "one_pc",
         "one_pc_ts",
         "plan",
-        "prewrite_batches",
         "size",
         "use_async",
         "writes",
@@ -73,7 +72,6 @@ class CommitState:
         self.min_commit_ts = 0
         self.one_pc_ts = 0
         self.commit_sent = False
-        self.prewrite_batches = 0
 
     def _is_small(self) -> bool:
         return len(self.writes) <= MAX_ASYNC_KEYS and sum(len(m.key) for m in self.writes) <= MAX_ASYNC_BYTES

@@ -123,8 +123,6 @@ class Prewriter:
         return isinstance(error, WriteConflictError) and error.conflict_start_ts == self._state.plan.start_ts
 
     async def _prewrite_batch(self, batch: Batch, backoffer: Backoffer) -> None:
-        state = self._state
-        state.prewrite_batches += 1
         while True:
             request = self._request(batch)
             try:
