@@ -14,7 +14,7 @@ import asyncio
 import enum
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
 
@@ -54,8 +54,7 @@ Done = Callable[[Message | None], None]
 """Gets a batched command's response, or None when there will be none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(NamedTuple):
     """A command that was decided at once: its answer, which holds when `written` is applied (None: nothing is written)."""
 
     response: Message
@@ -71,8 +70,6 @@ class Command:
     run: Callable[[Any], Awaitable[Any]]
     now: Callable[[Any], Any] | None = None
     """Answers at once, or gives None."""
-    write: Callable[[Any], asyncio.Future[Applied] | None] | None = None
-    """Proposes a write whose completion alone is the answer, or gives None when it takes more."""
     begin: Callable[[Any], Begun | None] | None = None
     """Decides a write in this turn, or gives None when it has to wait for something."""
 
@@ -135,11 +132,6 @@ class Dispatcher:
                 if response is not None:
                     duration.observe(self._clock.monotonic() - began)
                     done(response)
-                    return
-            if command.write is not None:
-                future = command.write(request)
-                if future is not None:
-                    future.add_done_callback(lambda written: self._written(command, written, began, done))
                     return
             if command.begin is not None and self._begin(command, command.begin, request, began, done):
                 return
@@ -217,7 +209,7 @@ class Dispatcher:
         written: asyncio.Future[Applied],
         began: float,
         done: Done,
-        response: Message | None = None,
+        response: Message,
     ) -> None:
         if written.cancelled():
             done(None)
@@ -227,7 +219,7 @@ class Dispatcher:
             self._answer_failure(command, error, done)
         elif error is None:
             self._durations[command.name].observe(self._clock.monotonic() - began)
-            done(command.response() if response is None else response)
+            done(response)
 
     async def _run(self, command: Command, request: Message, began: float, done: Done) -> None:
         try:

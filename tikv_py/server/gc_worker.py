@@ -222,7 +222,7 @@ class GcWorker:
             self._latches.release(latch)
             raise
         # The write happens with or without this task, so the latch is released by its outcome.
-        written.add_done_callback(lambda _: self._latches.release(latch))
+        self._latches.release_when_done(latch, written)
         await asyncio.shield(written)
         for cf in {one.cf for one in batch}:
             self._metrics.keys.labels(cf, "delete").inc(sum(one.cf == cf for one in batch))

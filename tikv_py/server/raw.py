@@ -18,11 +18,12 @@ from tikv_py.raftstore.apply import Applied
 from tikv_py.raftstore.disk_space import FREES
 from tikv_py.raftstore.peer import Peer
 from tikv_py.raftstore.region import check_key
+from tikv_py.server.dispatch import Begun
 from tikv_py.server.raw_values import RawValues, check_batch, family
 from tikv_py.server.read_pool import SLICE_KEYS, ReadPool
 from tikv_py.txn.context import RegionAccess
 from tikv_py.txn.flow_control import FlowController
-from tikv_py.txn.latches import Latch, Latches
+from tikv_py.txn.latches import Latches
 
 
 class RawService:
@@ -155,29 +156,26 @@ class RawService:
         except BaseException:
             self._latches.release(latch)
             raise
-        written.add_done_callback(lambda done: self._release(latch, done))
+        self._latches.release_when_done(latch, written)
         await asyncio.shield(written)
 
     async def _admit(self, context: pb.Context, modifies: list[Modify], disk_full_opt: int) -> None:
         if self._flow.throttles and not (disk_full_opt or context.disk_full_opt):
             await self._flow.admit(sum([len(key) + len(value or b"") for _, key, value in modifies]), context)
 
-    def _release(self, latch: Latch, written: asyncio.Future[Applied]) -> None:
-        self._latches.release(latch)
-        if not written.cancelled():
-            written.exception()  # taken, also when the caller is gone
-
     # ---- writes ----
 
-    def put_now(self, request: pb.RawPutRequest) -> asyncio.Future[Applied] | None:
+    def begin_put(self, request: pb.RawPutRequest) -> Begun | None:
         """Propose a put that needs neither a latch nor leave of flow control."""
         if request.for_cas or self._flow.throttles:
             return None
-        return self.write(request.context, self.put_modifies(request))
+        return Begun(pb.RawPutResponse(), self.write(request.context, self.put_modifies(request)))
 
-    def delete_now(self, request: pb.RawDeleteRequest) -> asyncio.Future[Applied] | None:
+    def begin_delete(self, request: pb.RawDeleteRequest) -> Begun | None:
         """Propose a deletion that needs no latch."""
-        return None if request.for_cas else self.write(request.context, self.delete_modifies(request), FREES)
+        if request.for_cas:
+            return None
+        return Begun(pb.RawDeleteResponse(), self.write(request.context, self.delete_modifies(request), FREES))
 
     def put_modifies(self, request: pb.RawPutRequest) -> list[Modify]:
         """RawPut as changes. Raises Refused."""
@@ -270,6 +268,6 @@ class RawService:
         except BaseException:
             self._latches.release(latch)
             raise
-        written.add_done_callback(lambda done: self._release(latch, done))
+        self._latches.release_when_done(latch, written)
         await asyncio.shield(written)
         return response

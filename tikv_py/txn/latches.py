@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable
+from typing import Any
 from zlib import crc32
 
 DEFAULT_SLOTS = 1 << 19  # storage.scheduler-concurrency
@@ -89,6 +90,16 @@ class Latches:
                 del claims[slot]
             elif isinstance(queue, deque) and queue[0] is latch:
                 self._pass_on(slot, queue)
+
+    def release_when_done(self, latch: Latch, written: asyncio.Future[Any]) -> None:
+        """Release when the write that the latch guards has ended, however it did, and also when its caller is gone."""
+
+        def release(done: asyncio.Future[Any]) -> None:
+            self.release(latch)
+            if not done.cancelled():
+                done.exception()  # seen, though perhaps nobody waits for it any more
+
+        written.add_done_callback(release)
 
     def _pass_on(self, slot: int, queue: deque[Latch]) -> None:
         """The first claim of a queue has ended: drop it and the dead ones behind it, and let the next one know."""
