@@ -13,7 +13,7 @@ from protos.kvproto import kvrpcpb_pb2
 from tikv_py.client.raw.answers import Pair
 from tikv_py.client.region.backoff import Backoffer
 from tikv_py.client.region.cache import RegionCache
-from tikv_py.client.region.regions import Region
+from tikv_py.client.region.regions import Region, least_end
 
 PARTS_MAX = 256  # of one request
 PAIRS_MAX = 1 << 16  # of one answer
@@ -84,7 +84,7 @@ class BatchScan:
         """
         inside = []
         for one in self._left:
-            low, high = max(one.start, region.start), _lesser(one.end, region.end)
+            low, high = max(one.start, region.start), least_end(one.end, region.end)
             begins_here = (not self._reverse and low == one.start) or (self._reverse and high == one.end)
             if begins_here and (not high or low < high):
                 inside.append((one, low, high))
@@ -121,10 +121,3 @@ class BatchScan:
         else:
             one.start = high
             one.count = one.count if high else 0
-
-
-def _lesser(left: bytes, right: bytes) -> bytes:
-    """The smaller of two upper bounds, of which empty means plus infinity."""
-    if not left or not right:
-        return left or right
-    return min(left, right)

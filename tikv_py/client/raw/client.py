@@ -31,7 +31,7 @@ from tikv_py.client.raw.answers import Pair, RawChecksum, check_response
 from tikv_py.client.raw.batch_scan import BatchScan, Bounds
 from tikv_py.client.region.backoff import Backoffer
 from tikv_py.client.region.cache import RegionCache
-from tikv_py.client.region.regions import RAW_KEYS, Region
+from tikv_py.client.region.regions import RAW_KEYS, Region, least_end
 from tikv_py.client.region.sender import WRITE_TIMEOUT_S, RegionRequestSender, with_region_retries
 from tikv_py.client.region.store import StoreCache
 
@@ -258,7 +258,7 @@ class RawClient:
         at: bytes | None = start
         while at is not None:
             region = await self.region_cache.locate_key(at, backoffer)
-            upper = _min_end(end, region.end)
+            upper = least_end(end, region.end)
             request = kvrpcpb_pb2.RawDeleteRangeRequest(start_key=at, end_key=upper, cf=self._cf)
             response = await self._in_region(region, "RawDeleteRange", request, backoffer)
             if response is None:
@@ -297,7 +297,7 @@ class RawClient:
         at: bytes | None = start
         while at is not None and (not end or at < end):
             region = await self.region_cache.locate_key(at, backoffer)
-            upper = _min_end(end, region.end)
+            upper = least_end(end, region.end)
             request = kvrpcpb_pb2.RawChecksumRequest(ranges=[kvrpcpb_pb2.KeyRange(start_key=at, end_key=upper)])
             response = await self._in_region(region, "RawChecksum", request, backoffer, CHECKSUM_TIMEOUT_S)
             if response is None:
@@ -341,10 +341,10 @@ class RawClient:
         while left:
             if reverse:
                 region = await self.region_cache.locate_end_key(cursor, backoffer)
-                near, far = _min_end(cursor, region.end), max(start, region.start)
+                near, far = least_end(cursor, region.end), max(start, region.start)
             else:
                 region = await self.region_cache.locate_key(cursor, backoffer)
-                near, far = cursor, _min_end(end, region.end)
+                near, far = cursor, least_end(end, region.end)
             batch = SCAN_BATCH if left < 0 else min(SCAN_BATCH, left)
             request = kvrpcpb_pb2.RawScanRequest(
                 start_key=near, end_key=far, limit=batch, reverse=reverse, key_only=key_only, cf=self._cf
@@ -364,13 +364,6 @@ class RawClient:
                 return
             else:
                 cursor = far
-
-
-def _min_end(left: bytes, right: bytes) -> bytes:
-    """The smaller of two upper bounds, of which empty means plus infinity."""
-    if not left:
-        return right
-    return min(left, right) if right else left
 
 
 def _chunks(pairs: Mapping[bytes, bytes]) -> Iterable[list[bytes]]:

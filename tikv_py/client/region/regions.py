@@ -94,6 +94,11 @@ class Region:
         return f"region {self.id} epoch {self.conf_ver},{self.version} store {self.leader.store_id}"
 
 
+def least_end(left: bytes, right: bytes) -> bytes:
+    """The smaller of two upper bounds, of which empty means plus infinity."""
+    return min(left, right) if left and right else left or right
+
+
 def first_voter(meta: metapb_pb2.Region) -> metapb_pb2.Peer:
     """A peer to ask when no leader is known."""
     for peer in meta.peers:

@@ -28,7 +28,7 @@ from tikv_py.client.pd.client import PdClient
 from tikv_py.client.region import backoff as kinds
 from tikv_py.client.region.backoff import Backoffer
 from tikv_py.client.region.cache import RegionCache
-from tikv_py.client.region.regions import TXN_KEYS, Region
+from tikv_py.client.region.regions import TXN_KEYS, Region, least_end
 from tikv_py.client.region.sender import READ_TIMEOUT_S, RegionRequestSender, with_region_retries
 from tikv_py.client.region.store import StoreCache
 from tikv_py.client.txn.context import ClientContext
@@ -329,7 +329,7 @@ class TxnClient:
 
     async def _delete_some(self, low: bytes, end: bytes, backoffer: Backoffer) -> bytes:
         region = await self.region_cache.locate_key(low, backoffer)
-        upper = min(end, region.end) if end and region.end else end or region.end
+        upper = least_end(end, region.end)
         request = kvrpcpb_pb2.DeleteRangeRequest(start_key=low, end_key=upper)
         response = await self.sender.send(region, "KvDeleteRange", request, backoffer=backoffer)
         if response.error:

@@ -22,7 +22,7 @@ from tikv_py.client.concurrency import run_all
 from tikv_py.client.errors import OperationTimeout, RegionStale, lock_of
 from tikv_py.client.region import backoff as kinds
 from tikv_py.client.region.backoff import Backoffer
-from tikv_py.client.region.regions import Region
+from tikv_py.client.region.regions import Region, least_end
 from tikv_py.client.region.sender import with_region_retries
 from tikv_py.client.txn.context import READ_BUDGET_MS, ClientContext
 
@@ -216,12 +216,12 @@ class Snapshot:
         while True:
             if request.reverse:
                 region = await context.region_cache.locate_end_key(cursor, backoffer)
-                upper = min(cursor, region.end) if cursor and region.end else cursor or region.end
+                upper = least_end(cursor, region.end)
                 far = max(limit_key, region.start)
                 request.start_key, request.end_key = upper, far
             else:
                 region = await context.region_cache.locate_key(cursor, backoffer)
-                far = min(limit_key, region.end) if limit_key and region.end else limit_key or region.end
+                far = least_end(limit_key, region.end)
                 request.start_key, request.end_key = cursor, far
             response = await self._send(region, "KvScan", self._fill(request), backoffer=backoffer)
             if response.HasField("error"):
